@@ -1,0 +1,165 @@
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "provider/provider.h"
+
+/* A token that is lost and found makes immured ask again; more than a few times is a fault. */
+#define INTRODUCTIONS_MAX 4
+
+struct key *key_new(struct provider *provider, enum key_type type)
+{
+    struct key *key = OPENSSL_zalloc(sizeof(*key));
+    if (key == NULL)
+        return NULL;
+    key->provider = provider;
+    key->type = type;
+    atomic_init(&key->references, 1);
+    return key;
+}
+
+struct key *key_up_ref(struct key *key)
+{
+    atomic_fetch_add_explicit(&key->references, 1, memory_order_relaxed);
+    return key;
+}
+
+void key_free(struct key *key)
+{
+    if (key == NULL || atomic_fetch_sub_explicit(&key->references, 1, memory_order_acq_rel) != 1)
+        return;
+    EVP_PKEY_free(key->public);
+    OPENSSL_free(key->spki);
+    OPENSSL_free(key->name);
+    OPENSSL_free(key);
+}
+
+bool key_type_of_spki(const uint8_t *spki, size_t size, enum key_type *type)
+{
+    static const int algorithms[] = {
+        [KEY_TYPE_RSA] = NID_rsaEncryption,
+        [KEY_TYPE_EC] = NID_X9_62_id_ecPublicKey,
+        [KEY_TYPE_ED25519] = NID_ED25519,
+    };
+    const unsigned char *at = spki;
+    long length;
+    int tag, class, algorithm = NID_undef;
+
+    ERR_set_mark();
+    if ((ASN1_get_object(&at, &length, &tag, &class, (long)size) & 0x80) == 0) {
+        X509_ALGOR *identifier = d2i_X509_ALGOR(NULL, &at, length);
+        if (identifier != NULL)
+            algorithm = OBJ_obj2nid(identifier->algorithm);
+        X509_ALGOR_free(identifier);
+    }
+    ERR_pop_to_mark();
+    for (size_t i = 0; i < ARRAY_SIZE(algorithms); i++) {
+        *type = (enum key_type)i;
+        if (algorithms[i] == algorithm)
+            return true;
+    }
+    return false;
+}
+
+static EVP_PKEY *parse_public_key(struct provider *provider, const uint8_t *spki, size_t size)
+{
+    const unsigned char *at = spki;
+    EVP_PKEY *public = d2i_PUBKEY_ex(NULL, &at, (long)size, provider->libctx, NULL);
+    if (public == NULL || at == spki + size)
+        return public;
+    EVP_PKEY_free(public);
+    return NULL;
+}
+
+struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
+                             const char **damaged)
+{
+    struct key_reference reference;
+    struct key *key = NULL;
+    enum key_type type;
+
+    *damaged = NULL;
+    if (!key_reference_decode(der, size, &reference))
+        return NULL;
+
+    ERR_set_mark();
+    EVP_PKEY *public = parse_public_key(provider, reference.spki, reference.spki_size);
+    ERR_pop_to_mark();
+    if (public == NULL || !key_type_of_spki(reference.spki, reference.spki_size, &type)) {
+        *damaged = "its public key cannot be read";
+    } else if ((key = key_new(provider, type)) == NULL ||
+               !key_id_of_spki(reference.spki, reference.spki_size, key->id)) {
+        *damaged = "out of memory";
+        key_free(key);
+        key = NULL;
+    } else {
+        key->has_private = true;
+        key->public = public;
+        key->spki = reference.spki;
+        key->spki_size = reference.spki_size;
+        key->name = reference.name;
+        public = NULL;
+        reference.spki = NULL;
+        reference.name = NULL;
+    }
+    EVP_PKEY_free(public);
+    key_reference_clear(&reference);
+    return key;
+}
+
+/*
+ * Tells immured the public key behind an id that it has not met yet: it then looks for the
+ * private key on its tokens. The answer, a reference, says nothing new here.
+ */
+static bool introduce(const struct key *key, uint64_t deadline, const char *what)
+{
+    bool found = false;
+    size_t size = KEY_REFERENCE_SIZE_MAX;
+    uint8_t *answer = OPENSSL_malloc(size);
+    uint8_t *payload = OPENSSL_malloc(1 + key->spki_size);
+    if (answer != NULL && payload != NULL) {
+        payload[0] = WIRE_FIND_PUBLIC_KEY;
+        memcpy(payload + 1, key->spki, key->spki_size);
+        struct wire_request request = {
+            .operation = WIRE_FIND_KEY,
+            .payload = payload,
+            .payload_size = 1 + key->spki_size,
+        };
+        memcpy(request.key_id, key->id, KEY_ID_SIZE);
+        found = connection_call(key->provider, &request, deadline, answer, &size, NULL, what);
+    } else {
+        PROVIDER_RAISE(key->provider, REASON_OUT_OF_MEMORY, "%s", what);
+    }
+    OPENSSL_free(payload);
+    OPENSSL_free(answer);
+    return found;
+}
+
+bool key_sign(const struct key *key, enum wire_operation operation, uint16_t scheme,
+              const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size)
+{
+    struct wire_request request = {
+        .operation = (uint8_t)operation,
+        .scheme = scheme,
+        .payload = input,
+        .payload_size = input_size,
+    };
+    char what[KEY_NAME_SIZE_MAX + 32];
+    uint64_t deadline = clock_now_ms() + key->provider->timeout_ms;
+    size_t capacity = *size;
+
+    snprintf(what, sizeof(what), "signing with key '%s'", key->name);
+    memcpy(request.key_id, key->id, KEY_ID_SIZE);
+    for (int i = 1; i <= INTRODUCTIONS_MAX; i++) {
+        bool unknown = false;
+        *size = capacity;
+        if (connection_call(key->provider, &request, deadline, signature, size,
+                            i < INTRODUCTIONS_MAX ? &unknown : NULL, what))
+            return true;
+        if (!unknown || !introduce(key, deadline, what))
+            return false;
+    }
+    return false;
+}

@@ -1,0 +1,158 @@
+/*
+ * The OpenSSL 3 provider "immure": what its files share.
+ *
+ *     provider.c      start, parameters, tables of algorithms, errors
+ *     connection.c    one connection to immured for each thread
+ *     key.c           the key object: public key and name
+ *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519
+ *     signature.c     OSSL_OP_SIGNATURE: signing, by immured
+ *     verification.c  OSSL_OP_SIGNATURE: verifying, by the default provider
+ *     decoder.c       OSSL_OP_DECODER: key references, PEM and DER
+ *     store.c         OSSL_OP_STORE: immure:NAME and pkcs11: URIs
+ *
+ * It runs inside other people's programs: it never prints, prompts, aborts or changes signals,
+ * holds no private key, and reports through OpenSSL's error queue alone.
+ */
+#ifndef IMMURE_PROVIDER_PROVIDER_H
+#define IMMURE_PROVIDER_PROVIDER_H
+
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/problem.h"
+#include "client/client.h"
+#include "wire/message.h"
+#include "wire/reference.h"
+#include "wire/scheme.h"
+
+/* Reasons in OpenSSL's error queue; their texts are in provider.c. */
+enum reason {
+    REASON_REFERENCE_DAMAGED = 1,
+    REASON_REFERENCE_LABEL,
+    REASON_IMMURED_UNREACHABLE,
+    REASON_IMMURED_TIMEOUT,
+    REASON_IMMURED_PROTOCOL,
+    REASON_IMMURED_REFUSED,
+    REASON_NOT_EXPORTABLE,
+    REASON_UNSUPPORTED,
+    REASON_INPUT_SIZE,
+    REASON_OUT_OF_MEMORY,
+    REASON_NO_PRIVATE_KEY,
+    REASON_BAD_PARAMETER,
+};
+
+struct connection;
+
+/* One for each time that the provider is loaded into a library context. */
+struct provider {
+    const OSSL_CORE_HANDLE *handle;
+    OSSL_FUNC_core_new_error_fn *new_error;
+    OSSL_FUNC_core_set_error_debug_fn *set_error_debug;
+    OSSL_FUNC_core_vset_error_fn *vset_error;
+    OSSL_FUNC_core_thread_start_fn *thread_start;
+
+    /* Our own context with the default provider, for what needs only the public key. */
+    OSSL_LIB_CTX *libctx;
+    OSSL_PROVIDER *default_provider;
+
+    char *socket;
+    uint32_t timeout_ms;
+
+    CRYPTO_THREAD_LOCAL connection_key; /* this thread's struct connection */
+    _Atomic(struct connection *) connections;
+
+    /* The host's context, or NULL if it runs another libcrypto than ours (a static one). */
+    OSSL_LIB_CTX *host;
+    atomic_bool others_come_first; /* see let_others_come_first() */
+};
+
+/* Adds an error to OpenSSL's queue; `format` becomes its data. */
+void provider_raise(const struct provider *provider, enum reason reason, const char *file, int line,
+                    const char *function, const char *format, ...) PRINTF(6, 7);
+#define PROVIDER_RAISE(provider, reason, ...)                                                      \
+    provider_raise(provider, reason, __FILE__, __LINE__, __func__, __VA_ARGS__)
+
+/* --- connection.c --------------------------------------------------------------------------- */
+
+/* Make and free what connection.c keeps in the provider. */
+bool connections_init(struct provider *provider) MUST_USE;
+void connections_free(struct provider *provider);
+
+/*
+ * One request to immured over this thread's connection, as client_call(): true, and `*size`
+ * bytes in `payload`; or false, with the reason in OpenSSL's error queue, prefixed by `what`.
+ * `deadline` is base/clock.h's. With `unknown` not NULL, a WIRE_UNKNOWN_KEY sets it to true and
+ * adds no error: the caller goes on.
+ */
+bool connection_call(struct provider *provider, struct wire_request *request, uint64_t deadline,
+                     uint8_t *payload, size_t *size, bool *unknown, const char *what) MUST_USE;
+
+/* --- key.c ---------------------------------------------------------------------------------- */
+
+/*
+ * A public key and what names its private key on the wire. Immutable once made and counted, so
+ * that any thread may use it; holds no descriptor and nothing of the process, so that it may be
+ * inherited over fork().
+ */
+struct key {
+    struct provider *provider;
+    atomic_int references;
+    enum key_type type;
+    bool has_private; /* made from a reference; false: imported public key */
+    EVP_PKEY *public; /* in provider->libctx */
+    uint8_t id[KEY_ID_SIZE];
+    uint8_t *spki; /* DER, for FIND_KEY; NULL if imported */
+    size_t spki_size;
+    char *name; /* of the reference; NULL if imported */
+};
+
+/* The type of key that a DER SubjectPublicKeyInfo is of, by its AlgorithmIdentifier alone. */
+bool key_type_of_spki(const uint8_t *spki, size_t size, enum key_type *type) MUST_USE;
+
+struct key *key_new(struct provider *provider, enum key_type type) MUST_USE;
+struct key *key_up_ref(struct key *key);
+void key_free(struct key *key); /* one reference; takes NULL */
+
+/*
+ * The key that a DER reference names, or NULL. `damaged` is set to the reason when the bytes are
+ * a reference whose content is not usable; NULL there means that they are no reference at all.
+ */
+struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
+                             const char **damaged) MUST_USE;
+
+/*
+ * Signs `input` with the key: `operation` is WIRE_SIGN (a message) or WIRE_SIGN_DIGEST. `*size`
+ * is the capacity before and the signature's size after. On false the error queue says why.
+ */
+bool key_sign(const struct key *key, enum wire_operation operation, uint16_t scheme,
+              const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size) MUST_USE;
+
+/* --- decoder.c ------------------------------------------------------------------------------- */
+
+/*
+ * Hands a key reference to OpenSSL as DER, for our decoder of its type of key to come next, and
+ * returns the callback's result. 0 and *damaged set: it is no usable reference.
+ */
+int reference_deliver(uint8_t *der, size_t size, OSSL_CALLBACK *callback, void *argument,
+                      const char **damaged) MUST_USE;
+
+/* --- OpenSSL's tables ----------------------------------------------------------------------- */
+
+extern const OSSL_ALGORITHM keymgmt_algorithms[], signature_algorithms[], decoder_algorithms[],
+    store_algorithms[];
+
+/* Unique names of our signature algorithms: fetched for our own keys and for no others. */
+#define SIGNATURE_NAME_RSA     "IMMURE-RSA"
+#define SIGNATURE_NAME_ECDSA   "IMMURE-ECDSA"
+#define SIGNATURE_NAME_ED25519 "IMMURE-ED25519"
+
+#define PROPERTIES "provider=immure"
+
+#endif
