@@ -1,0 +1,40 @@
+/*
+ * What devices do differently, in one place: each with the device and where it is documented.
+ */
+#ifndef IMMURE_TOKEN_QUIRKS_H
+#define IMMURE_TOKEN_QUIRKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "wire/scheme.h"
+
+/* A group that Immure's keys can be in. */
+struct group {
+    enum key_type type;
+    unsigned bits;
+    const char *name;  /* OpenSSL's */
+    size_t point_size; /* of the public key: X9.62 uncompressed, or RFC 8032 5.1.2 */
+};
+
+/* The group that CKA_EC_PARAMS names, in any of the ways that devices name it, or NULL. */
+const struct group *quirk_group(const uint8_t *params, size_t size) MUST_USE;
+
+/*
+ * The public key of `group->point_size` bytes inside a CKA_EC_POINT, in any of the ways that
+ * devices wrap it, or NULL. It points into `value`.
+ */
+const uint8_t *quirk_point(const struct group *group, const uint8_t *value, size_t size) MUST_USE;
+
+/* How CKA_EC_POINT may be written; the order in which to search. */
+enum quirk_point_form { POINT_OCTET_STRING, POINT_RAW, POINT_BIT_STRING, POINT_FORMS };
+
+/* DER tag and length of a P-521 point as an OCTET STRING are 3 bytes, as a BIT STRING 4. */
+#define QUIRK_POINT_SIZE_MAX (133 + 4)
+
+/* Writes the point in this form; returns its size. */
+size_t quirk_point_write(enum quirk_point_form form, const uint8_t *point, size_t point_size,
+                         uint8_t value[QUIRK_POINT_SIZE_MAX]) MUST_USE;
+
+#endif

@@ -1,0 +1,240 @@
+#include <string.h>
+
+#include "token/ecdsa_signature.h"
+#include "token/emsa_pss.h"
+#include "token/internal.h"
+#include "token/public_key.h"
+
+/* The least that PKCS#1 v1.5 padding adds (RFC 8017 9.2). */
+#define PKCS1_OVERHEAD ((size_t)11)
+
+#define DIGEST_INFO_PREFIX_SIZE 19
+
+/* How PKCS#11 names a digest, and the DER that stands before it in a DigestInfo (RFC 8017 9.2). */
+static const struct digest {
+    const char *name;
+    CK_MECHANISM_TYPE mechanism;
+    CK_RSA_PKCS_MGF_TYPE mgf;
+    uint8_t info_prefix[DIGEST_INFO_PREFIX_SIZE];
+} digests[] = {
+    {"SHA256",
+     CKM_SHA256,
+     CKG_MGF1_SHA256,
+     {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+      0x05, 0x00, 0x04, 0x20}},
+    {"SHA384",
+     CKM_SHA384,
+     CKG_MGF1_SHA384,
+     {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02,
+      0x05, 0x00, 0x04, 0x30}},
+    {"SHA512",
+     CKM_SHA512,
+     CKG_MGF1_SHA512,
+     {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03,
+      0x05, 0x00, 0x04, 0x40}},
+};
+
+/* One signature, in PKCS#11's terms. Not to be copied: `mechanism` and `data` point into it. */
+struct operation {
+    CK_OBJECT_HANDLE key;
+    CK_MECHANISM mechanism;
+    CK_RSA_PKCS_PSS_PARAMS pss;
+    const uint8_t *data;
+    size_t data_size;
+    size_t signature_size; /* as the token gives it */
+    uint8_t buffer[SIGNATURE_SIZE_MAX];
+};
+
+static const struct digest *digest_named(const char *name)
+{
+    for (size_t i = 0; name != NULL && i < ARRAY_SIZE(digests); i++) {
+        if (strcmp(digests[i].name, name) == 0)
+            return &digests[i];
+    }
+    return NULL;
+}
+
+static enum token_error prepare_pkcs1(struct operation *operation, const struct digest *digest,
+                                      struct problem *problem)
+{
+    size_t prefix = digest == NULL ? 0 : DIGEST_INFO_PREFIX_SIZE;
+    size_t room = operation->signature_size - PKCS1_OVERHEAD;
+    if (operation->data_size == 0 || prefix + operation->data_size > room)
+        return problem_set(problem, TOKEN_FAILED,
+                           "%zu bytes cannot be signed: PKCS#1 v1.5 has room for 1 to %zu",
+                           operation->data_size, room - prefix);
+    operation->mechanism.mechanism = CKM_RSA_PKCS;
+    if (digest != NULL) {
+        memcpy(operation->buffer, digest->info_prefix, prefix);
+        memcpy(operation->buffer + prefix, operation->data, operation->data_size);
+        operation->data = operation->buffer;
+        operation->data_size += prefix;
+    }
+    return TOKEN_OK;
+}
+
+static enum token_error prepare_pss(struct token *token, struct operation *operation,
+                                    const struct digest *digest, unsigned bits,
+                                    struct problem *problem)
+{
+    if (token_has_mechanism(token, CKM_RSA_PKCS_PSS, CKF_SIGN)) {
+        operation->pss = (CK_RSA_PKCS_PSS_PARAMS){
+            .hashAlg = digest->mechanism, .mgf = digest->mgf, .sLen = operation->data_size};
+        operation->mechanism =
+            (CK_MECHANISM){CKM_RSA_PKCS_PSS, &operation->pss, sizeof(operation->pss)};
+        return TOKEN_OK;
+    }
+    if (!token_has_mechanism(token, CKM_RSA_X_509, CKF_SIGN))
+        return problem_set(problem, TOKEN_UNSUPPORTED,
+                           "RSA-PSS needs CKM_RSA_PKCS_PSS or CKM_RSA_X_509, and the token has "
+                           "neither: use an EC key for TLS 1.3");
+    if (!emsa_pss_encode(digest->name, operation->data, operation->data_size, bits,
+                         operation->buffer))
+        return problem_set(problem, TOKEN_FAILED, "EMSA-PSS encoding failed for %u bits", bits);
+    operation->mechanism.mechanism = CKM_RSA_X_509;
+    operation->data = operation->buffer;
+    operation->data_size = operation->signature_size;
+    return TOKEN_OK;
+}
+
+static enum token_error prepare_ecdsa(struct operation *operation, struct problem *problem)
+{
+    if (operation->data_size == 0 || operation->data_size > SCHEME_DIGEST_SIZE_MAX)
+        return problem_set(problem, TOKEN_FAILED, "%zu bytes cannot be signed: ECDSA takes 1 to %d",
+                           operation->data_size, SCHEME_DIGEST_SIZE_MAX);
+    /* A longer digest is cut to the group's size (FIPS 186-4 6.4); not every token does it. */
+    if (operation->data_size > operation->signature_size / 2)
+        operation->data_size = operation->signature_size / 2;
+    operation->mechanism.mechanism = CKM_ECDSA;
+    return TOKEN_OK;
+}
+
+static size_t token_signature_size(const struct token_signing_key *key)
+{
+    size_t size = ((size_t)key->bits + 7) / 8;
+    return key->type == KEY_TYPE_RSA ? size : 2 * size;
+}
+
+/* The token's signature must fit our buffers, and every padding must have its room. */
+static bool key_is_sane(const struct token_signing_key *key)
+{
+    size_t size = token_signature_size(key);
+    return key->type == KEY_TYPE_RSA ? size >= RSA_BITS_MIN / 8 && size <= SIGNATURE_SIZE_MAX
+                                     : size > 0 && size <= ECDSA_RAW_SIZE_MAX;
+}
+
+static enum token_error prepare(struct token *token, struct operation *operation,
+                                const struct token_signing_key *key, const struct scheme *scheme,
+                                struct problem *problem)
+{
+    const struct digest *digest = digest_named(scheme->digest);
+    if (scheme->key_type != key->type || !key_is_sane(key))
+        return problem_set(problem, TOKEN_UNSUPPORTED, "%s is not for a key of %u bits of type %s",
+                           scheme->name, key->bits, key_type_name(key->type));
+    if (scheme->digest != NULL && (digest == NULL || operation->data_size != scheme->digest_size))
+        return problem_set(problem, TOKEN_FAILED, "%s takes a digest of %zu bytes, not %zu",
+                           scheme->name, scheme->digest_size, operation->data_size);
+
+    operation->signature_size = token_signature_size(key);
+    switch (key->type) {
+    case KEY_TYPE_EC:
+        return prepare_ecdsa(operation, problem);
+    case KEY_TYPE_ED25519:
+        operation->mechanism.mechanism = CKM_EDDSA;
+        return TOKEN_OK;
+    case KEY_TYPE_RSA:
+        break;
+    }
+    if (scheme->padding == SCHEME_PADDING_PSS)
+        return prepare_pss(token, operation, digest, key->bits, problem);
+    return prepare_pkcs1(operation, digest, problem);
+}
+
+/* *started is set when the session may be left with an operation in it. */
+static CK_RV sign_in(const struct token_session *session, struct operation *operation,
+                     uint8_t signature[SIGNATURE_SIZE_MAX], CK_ULONG *size, bool *started)
+{
+    CK_FUNCTION_LIST *functions = session->functions;
+    CK_RV rv = functions->C_SignInit(session->handle, &operation->mechanism, operation->key);
+    if (rv != CKR_OK)
+        return rv;
+    *started = true;
+    *size = SIGNATURE_SIZE_MAX;
+    return functions->C_Sign(session->handle, unconst(operation->data), operation->data_size,
+                             signature, size);
+}
+
+/* C_SignInit errors that say something of the key or the mechanism and leave the session whole. */
+static bool session_is_whole(CK_RV rv)
+{
+    return rv == CKR_KEY_HANDLE_INVALID || rv == CKR_OBJECT_HANDLE_INVALID ||
+           rv == CKR_MECHANISM_INVALID || rv == CKR_MECHANISM_PARAM_INVALID ||
+           rv == CKR_KEY_TYPE_INCONSISTENT || rv == CKR_KEY_FUNCTION_NOT_PERMITTED ||
+           rv == CKR_KEY_SIZE_RANGE;
+}
+
+static enum token_error sign_in_pool(struct token *token, struct operation *operation,
+                                     uint64_t deadline, uint8_t signature[SIGNATURE_SIZE_MAX],
+                                     CK_ULONG *size, struct problem *problem)
+{
+    struct token_session session;
+    enum token_error error = token_session_take(token, deadline, &session, problem);
+    if (error != TOKEN_OK)
+        return error;
+
+    bool started = false;
+    CK_RV rv = sign_in(&session, operation, signature, size, &started);
+    if (session_is_gone(rv)) {
+        started = false;
+        rv = session_pool_reopen(token, &session);
+        if (rv == CKR_OK)
+            rv = sign_in(&session, operation, signature, size, &started);
+    }
+    error = token_error_of(token, rv, "signing", problem);
+    /* Private keys vanish with the login: then it is not this key that is gone. */
+    if (error == TOKEN_KEY_GONE) {
+        enum token_error lost = session_pool_check(token, &session, problem);
+        error = lost == TOKEN_OK ? error : lost;
+    }
+    token_session_return(token, &session, rv != CKR_OK && (started || !session_is_whole(rv)));
+    return error;
+}
+
+/* Turns what the token gave, `raw_size` bytes in `signature`, into what TLS sends. */
+static enum token_error finish(const struct operation *operation, enum key_type type,
+                               uint8_t signature[SIGNATURE_SIZE_MAX], size_t raw_size, size_t *size,
+                               struct problem *problem)
+{
+    if (raw_size != operation->signature_size)
+        return problem_set(problem, TOKEN_FAILED,
+                           "the token gave a signature of %zu bytes, not of %zu", raw_size,
+                           operation->signature_size);
+    *size = raw_size;
+    if (type != KEY_TYPE_EC)
+        return TOKEN_OK;
+
+    uint8_t raw[ECDSA_RAW_SIZE_MAX];
+    memcpy(raw, signature, raw_size);
+    *size = ecdsa_signature_encode(raw, raw_size, signature, SIGNATURE_SIZE_MAX);
+    if (*size == 0)
+        return problem_set(problem, TOKEN_FAILED, "the token gave an ECDSA signature with zero");
+    return TOKEN_OK;
+}
+
+enum token_error token_sign(struct token *token, const struct token_signing_key *key,
+                            const struct scheme *scheme, const uint8_t *input, size_t input_size,
+                            uint64_t deadline, uint8_t signature[SIGNATURE_SIZE_MAX], size_t *size,
+                            struct problem *problem)
+{
+    struct operation operation = {.key = key->handle, .data = input, .data_size = input_size};
+    CK_ULONG raw_size = 0;
+    *size = 0;
+    enum token_error error = prepare(token, &operation, key, scheme, problem);
+    if (error != TOKEN_OK)
+        return problem_prefix(problem, error, "token %s", token->name);
+    error = sign_in_pool(token, &operation, deadline, signature, &raw_size, problem);
+    if (error != TOKEN_OK)
+        return error;
+    error = finish(&operation, key->type, signature, raw_size, size, problem);
+    return error == TOKEN_OK ? error : problem_prefix(problem, error, "token %s", token->name);
+}

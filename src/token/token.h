@@ -1,0 +1,200 @@
+/*
+ * A PKCS#11 token: its module, slot, login, session pool, the keys on it and their signatures.
+ *
+ * Used by immured and by the CLI; the only code that loads a vendor's library. Sources:
+ *     module.c        the shared library: loading, C_Initialize, one per path and process
+ *     token.c         finding the slot by URI, login
+ *     session_pool.c  at most max_sessions sessions, one caller each at a time
+ *     key.c           finding private keys and reading their public keys
+ *     object.c        searches and attributes
+ *     public_key.c    public keys between PKCS#11 attributes and DER
+ *     sign.c          signatures, in the form that TLS wants
+ *     emsa_pss.c, ecdsa_signature.c  encodings of signatures
+ *     rv.c            what each CK_RV means, and what to do about it
+ *     quirks.c        what devices do differently, each with its name and source
+ *
+ * Unless said otherwise a function may be called from any thread. PKCS#11 calls cannot be
+ * interrupted, so a deadline bounds waiting for a session, not the call in it. A process that
+ * has opened a token must not fork and use it in the child.
+ */
+#ifndef IMMURE_TOKEN_TOKEN_H
+#define IMMURE_TOKEN_TOKEN_H
+
+#include <p11-kit/pkcs11.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/problem.h"
+#include "base/secret.h"
+#include "wire/message.h"
+#include "wire/scheme.h"
+
+/* Some devices allow few sessions in all (a YubiHSM 2: 16). */
+#define TOKEN_MAX_SESSIONS_DEFAULT 16
+#define TOKEN_MAX_SESSIONS_LIMIT   1024
+
+enum token_error {
+    TOKEN_OK = 0,
+    TOKEN_UNAVAILABLE = -1,   /* module, slot, session or login is gone: reopen, or use another */
+    TOKEN_NO_SESSION = -2,    /* every session stayed taken until the deadline */
+    TOKEN_KEY_GONE = -3,      /* the handle names nothing that can sign: find the key again */
+    TOKEN_PIN_INCORRECT = -4, /* refused; do not try this PIN again */
+    TOKEN_PIN_LOCKED = -5,    /* locked, or one try is left, which is not spent */
+    TOKEN_UNSUPPORTED = -6,   /* the token has no mechanism for it */
+    TOKEN_BAD_URI = -7,       /* not RFC 7512, or it names no token, or several */
+    TOKEN_FAILED = -8,        /* any other CK_RV; the problem names it */
+};
+
+struct token_settings {
+    const char *name;               /* of the [token NAME] section */
+    const char *module;             /* absolute path of the shared library */
+    const char *uri;                /* RFC 7512; names the token (token=, serial=, slot-id= ...) */
+    const char *library_parameters; /* CK_C_INITIALIZE_ARGS.LibraryParameters (NSS), or NULL */
+    unsigned max_sessions;
+    bool read_write; /* sessions that can create and destroy objects: the CLI's */
+};
+
+struct token;
+
+/*
+ * Loads the module, initialises it and finds the slot of the one token that the URI names. No
+ * login and no session yet. The settings' strings are copied. On failure *token is NULL.
+ */
+enum token_error token_open(const struct token_settings *settings, struct token **token,
+                            struct problem *problem) MUST_USE;
+
+/* Closes all sessions, and the module with its last token. No other thread may use the token. */
+void token_close(struct token *token);
+
+/*
+ * C_Login as CKU_USER with this PIN, once; also opens the pool's first session, which keeps the
+ * login alive. Tries nothing when the token says that one try is left (CKF_USER_PIN_FINAL_TRY)
+ * or none (CKF_USER_PIN_LOCKED). CKR_USER_ALREADY_LOGGED_IN is success. With CKF_PROTECTED_
+ * AUTHENTICATION_PATH the PIN may be NULL; a token without CKF_LOGIN_REQUIRED needs none.
+ */
+enum token_error token_login(struct token *token, const struct pin *pin,
+                             struct problem *problem) MUST_USE;
+
+const char *token_name(const struct token *token);
+
+/* The token's own words about itself, trimmed of padding; NUL-terminated. */
+struct token_description {
+    char label[33], manufacturer[33], model[17], serial[17];
+    char firmware[16]; /* "2.6" */
+    bool login_required, pin_count_low, pin_final_try, pin_locked;
+};
+enum token_error token_describe(struct token *token, struct token_description *description,
+                                struct problem *problem) MUST_USE;
+
+/* True when the token lists the mechanism with these CKF_ flags (CKF_SIGN ...). Cached. */
+bool token_has_mechanism(struct token *token, CK_MECHANISM_TYPE mechanism, CK_FLAGS flags) MUST_USE;
+
+/* --- Sessions -------------------------------------------------------------------------------- */
+
+struct token_session {
+    CK_FUNCTION_LIST *functions;
+    CK_SESSION_HANDLE handle;
+};
+
+/*
+ * Takes an idle session, or opens one, or waits until `deadline` (base/clock.h). On TOKEN_OK the
+ * caller owns *session until token_session_return(); `broken` there closes it rather than keep
+ * it (after CKR_SESSION_HANDLE_INVALID and the like).
+ */
+enum token_error token_session_take(struct token *token, uint64_t deadline,
+                                    struct token_session *session,
+                                    struct problem *problem) MUST_USE;
+void token_session_return(struct token *token, struct token_session *session, bool broken);
+
+/* Sessions open and in use now. */
+void token_session_counts(struct token *token, unsigned *open, unsigned *in_use);
+
+/*
+ * What a CK_RV means for the caller: TOKEN_OK, TOKEN_UNAVAILABLE for a lost session, login,
+ * device or library, TOKEN_KEY_GONE, TOKEN_UNSUPPORTED, else TOKEN_FAILED. The problem says
+ * `what` failed, on which token, with the CK_RV's name, and what to do where that is known.
+ */
+enum token_error token_error_of(struct token *token, CK_RV rv, const char *what,
+                                struct problem *problem);
+
+/* "CKR_PIN_INCORRECT"; for an unknown one "CKR_0x..." in a buffer of the calling thread. */
+const char *token_rv_name(CK_RV rv);
+
+/* --- Keys ------------------------------------------------------------------------------------ */
+
+#define TOKEN_LABEL_SIZE_MAX  255
+#define TOKEN_CKA_ID_SIZE_MAX 64
+
+/* A private key on a token, with what its public key says. */
+struct token_key {
+    CK_OBJECT_HANDLE handle;        /* of the private key; valid for this login */
+    CK_OBJECT_HANDLE public_handle; /* of the public key object, or CK_INVALID_HANDLE */
+    enum key_type type;
+    unsigned bits;           /* of the modulus or the group: 2048, 256, 521; Ed25519: 256 */
+    uint8_t id[KEY_ID_SIZE]; /* SHA-256 of spki */
+    const uint8_t *spki;     /* DER SubjectPublicKeyInfo; valid during the callback */
+    size_t spki_size;
+    char label[TOKEN_LABEL_SIZE_MAX + 1]; /* CKA_LABEL, control characters replaced */
+    uint8_t cka_id[TOKEN_CKA_ID_SIZE_MAX];
+    size_t cka_id_size;
+};
+
+/* Which keys: all fields that are set must fit; all unset: every private key. */
+struct token_key_query {
+    const char *label;   /* CKA_LABEL, exactly */
+    const char *uri;     /* RFC 7512: its object= and id= attributes; token ones must fit too */
+    const uint8_t *spki; /* the public key, DER */
+    size_t spki_size;
+};
+
+/* Called for each key found; return false to stop. Must not take a session of the same token. */
+typedef bool token_key_callback(const struct token_key *key, void *context);
+
+/*
+ * Finds private keys of the supported types and reads their public keys: from the private key
+ * (RSA), else from the public key object with the same CKA_ID, or the same label when there is
+ * no CKA_ID. A key whose public key cannot be had is passed over and counted in *unusable (which
+ * may be NULL). One that answers a query by SubjectPublicKeyInfo has been compared with it
+ * byte for byte. A URI that names another token finds nothing and is no error.
+ */
+enum token_error token_find_keys(struct token *token, const struct token_key_query *query,
+                                 uint64_t deadline, token_key_callback *callback, void *context,
+                                 unsigned *unusable, struct problem *problem) MUST_USE;
+
+/*
+ * The same in a session that the caller has already taken; for callers that do more with the
+ * keys they find. The callback may use the session when the search has ended, not during it.
+ */
+enum token_error token_find_keys_in_session(struct token *token, struct token_session *session,
+                                            const struct token_key_query *query,
+                                            token_key_callback *callback, void *context,
+                                            unsigned *unusable, struct problem *problem) MUST_USE;
+
+/* An RFC 7512 URI of the key for people and references (token=, object=, id=, type=private). */
+void token_key_uri(struct token *token, const struct token_key *key, char *uri, size_t size);
+
+/* --- Signatures ------------------------------------------------------------------------------ */
+
+/* What token_sign() needs to know of a key. */
+struct token_signing_key {
+    CK_OBJECT_HANDLE handle;
+    enum key_type type;
+    unsigned bits;
+};
+
+/*
+ * Signs in a session of the pool: `input` is the digest of the scheme's length, the message for
+ * Ed25519, or the bytes of a raw scheme. `signature` has SIGNATURE_SIZE_MAX bytes; *size is set
+ * to what TLS sends (RFC 8446 4.2.3, 4.4.3): for ECDSA a DER ECDSA-Sig-Value (RFC 3279 2.2.3).
+ * RSA-PSS uses CKM_RSA_PKCS_PSS, or EMSA-PSS (RFC 8017 9.1) in software over CKM_RSA_X_509 where
+ * the token has only that. A session that has died is replaced and the call made once more.
+ * Makes no allocation of its own.
+ */
+enum token_error token_sign(struct token *token, const struct token_signing_key *key,
+                            const struct scheme *scheme, const uint8_t *input, size_t input_size,
+                            uint64_t deadline, uint8_t signature[SIGNATURE_SIZE_MAX], size_t *size,
+                            struct problem *problem) MUST_USE;
+
+#endif
