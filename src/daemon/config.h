@@ -1,0 +1,80 @@
+/*
+ * /etc/immure/immure.conf: one INI file for immured and the CLI; immure.conf(5) describes it.
+ *
+ * Read once into memory that does not change afterwards, so that any thread may read it. PINs
+ * are not in it; config_read_pin() reads them when they are needed.
+ */
+#ifndef IMMURE_DAEMON_CONFIG_H
+#define IMMURE_DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/attributes.h"
+#include "base/log.h"
+#include "base/problem.h"
+#include "base/secret.h"
+#include "token/token.h"
+
+#define CONFIG_PATH_DEFAULT "/etc/immure/immure.conf"
+
+/* A grant is one bit in a word of 64: see grant.h. */
+#define CONFIG_GRANTS_MAX 64
+/* A host has few HSMs; the bound keeps per-key tables small. */
+#define CONFIG_TOKENS_MAX 16
+
+/* What a grant allows. Bits of grant_config.uses. */
+enum use {
+    USE_TLS13_SERVER = 1 << 0, /* a TLS 1.3 server's CertificateVerify, nothing else */
+    USE_TLS12_SERVER = 1 << 1, /* a TLS 1.2 server's ServerKeyExchange with ECDHE, nothing else */
+    USE_SIGN = 1 << 2,         /* any message, and digests */
+};
+#define USE_TLS_SERVER (USE_TLS13_SERVER | USE_TLS12_SERVER)
+
+struct token_config {
+    struct token_settings settings;
+    char *pin_file;       /* or NULL */
+    char *pin_credential; /* a name in $CREDENTIALS_DIRECTORY, or NULL */
+};
+
+struct grant_config {
+    char *name;
+    bool has_user, has_group; /* both set: both must fit */
+    uid_t user;
+    gid_t group;
+    char **keys; /* fnmatch(3) patterns of key names, NULL-terminated */
+    unsigned uses;
+};
+
+struct config {
+    char *path;
+    char *socket;
+    enum log_level log_level;
+    struct token_config tokens[CONFIG_TOKENS_MAX];
+    size_t token_count;
+    struct grant_config grants[CONFIG_GRANTS_MAX];
+    size_t grant_count;
+};
+
+/* The path to use: `option` (-c) if not NULL, else $IMMURE_CONF, else CONFIG_PATH_DEFAULT. */
+const char *config_path(const char *option);
+
+/*
+ * Reads and checks the whole file. 0 and a config to free with config_free(), or -1 and a problem
+ * that begins with "FILE:LINE: " and says what to do. Unknown sections and keys, keys given
+ * twice, bad values, sections without a needed key and PIN files that are missing, unreadable,
+ * or readable or writable by group or others are errors.
+ */
+int config_load(const char *path, struct config **config, struct problem *problem) MUST_USE;
+void config_free(struct config *config);
+
+/*
+ * Reads the PIN from pin-file or pin-credential: the first line, without its line end. 1: *pin is
+ * set, the caller frees it. 0: the configuration names no PIN. -1: it cannot be read.
+ */
+int config_read_pin(const struct token_config *token, struct pin **pin,
+                    struct problem *problem) MUST_USE;
+
+#endif

@@ -1,0 +1,166 @@
+#include "daemon/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/rate_limit.h"
+
+static struct rate_limit refusals = RATE_LIMIT_INITIAL;
+
+void connections_init(struct connections *connections)
+{
+    memset(connections, 0, sizeof(*connections));
+    pthread_mutex_init(&connections->lock, NULL);
+    pthread_cond_init(&connections->changed, NULL);
+}
+
+void connections_counts(struct connections *connections, size_t *count, uint64_t *refused)
+{
+    pthread_mutex_lock(&connections->lock);
+    *count = connections->count;
+    *refused = connections->refused;
+    pthread_mutex_unlock(&connections->lock);
+}
+
+static struct connection *connection_new(struct connections *connections,
+                                         const struct config *config, int socket)
+{
+    struct peer peer;
+    struct connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL || !grant_peer_of(socket, &peer)) {
+        log_warning("a client was turned away: %s", strerror(errno));
+        free(connection);
+        return NULL;
+    }
+    connection->connections = connections;
+    connection->slot = CONNECTIONS_MAX;
+    connection->socket = socket;
+    atomic_init(&connection->references, 1);
+    atomic_init(&connection->broken, false);
+    connection->pid = peer.pid;
+    connection->uid = peer.uid;
+    connection->is_operator = peer.uid == 0 || peer.uid == geteuid();
+    connection->grants = grants_of_peer(config, &peer);
+    free(peer.groups);
+    return connection;
+}
+
+static bool user_has_too_many(const struct connections *connections, uid_t uid)
+{
+    size_t count = 0;
+    for (size_t i = 0; uid != 0 && i < CONNECTIONS_MAX; i++)
+        count += connections->slots[i] != NULL && connections->slots[i]->uid == uid;
+    return count >= CONNECTIONS_USER_MAX;
+}
+
+static bool enter_table(struct connections *connections, struct connection *connection)
+{
+    if (connections->count == CONNECTIONS_MAX || user_has_too_many(connections, connection->uid))
+        return false;
+    size_t slot = 0;
+    while (connections->slots[slot] != NULL)
+        slot++;
+    connections->slots[slot] = connection;
+    connections->count++;
+    connection->slot = slot;
+    return true;
+}
+
+/* Before the socket is closed, so that a drain never shuts down a descriptor of another's. */
+static void leave_table(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    if (connection->slot == CONNECTIONS_MAX)
+        return; /* it was turned away */
+    pthread_mutex_lock(&connections->lock);
+    connections->slots[connection->slot] = NULL;
+    connections->count--;
+    pthread_cond_broadcast(&connections->changed);
+    pthread_mutex_unlock(&connections->lock);
+}
+
+static bool register_connection(struct connections *connections, struct connection *connection)
+{
+    unsigned suppressed;
+    pthread_mutex_lock(&connections->lock);
+    bool draining = connections->draining;
+    bool good = !draining && enter_table(connections, connection);
+    connections->refused += !good && !draining;
+    pthread_mutex_unlock(&connections->lock);
+    if (!good && !draining && rate_limit_pass(&refusals, &suppressed))
+        log_warning("a client was turned away: uid %u (pid %d): more than %d connections of one "
+                    "user or %d in all are open (%u more such since the last line)",
+                    (unsigned)connection->uid, (int)connection->pid, CONNECTIONS_USER_MAX,
+                    CONNECTIONS_MAX, suppressed);
+    return good;
+}
+
+void connections_add(struct connections *connections, const struct config *config, int epoll,
+                     int socket)
+{
+    struct connection *connection = connection_new(connections, config, socket);
+    if (connection == NULL) {
+        close(socket);
+        return;
+    }
+    if (!register_connection(connections, connection)) {
+        connection_release(connection);
+        return;
+    }
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = connection};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &event) != 0) {
+        log_error("a client was turned away: epoll_ctl: %s", strerror(errno));
+        connection_release(connection);
+    }
+}
+
+bool connections_drain(struct connections *connections, uint64_t deadline)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
+                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    int error = 0;
+    pthread_mutex_lock(&connections->lock);
+    connections->draining = true;
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        /* The client's next send fails; what it has sent before is still received. */
+        if (connections->slots[i] != NULL)
+            shutdown(connections->slots[i]->socket, SHUT_RD);
+    }
+    while (connections->count > 0 && error == 0)
+        error = pthread_cond_clockwait(&connections->changed, &connections->lock, CLOCK_MONOTONIC,
+                                       &until);
+    bool empty = connections->count == 0;
+    pthread_mutex_unlock(&connections->lock);
+    return empty;
+}
+
+bool connection_watch(struct connection *connection, int epoll)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = connection};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, connection->socket, &event) == 0;
+}
+
+void connection_hold(struct connection *connection)
+{
+    atomic_fetch_add(&connection->references, 1);
+}
+
+void connection_release(struct connection *connection)
+{
+    if (atomic_fetch_sub(&connection->references, 1) != 1)
+        return;
+    leave_table(connection);
+    close(connection->socket);
+    free(connection);
+}
+
+void connection_break(struct connection *connection)
+{
+    atomic_store(&connection->broken, true);
+    shutdown(connection->socket, SHUT_RDWR);
+}

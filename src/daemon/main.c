@@ -1,0 +1,132 @@
+/*
+ * immured: lets TLS servers use keys that are in PKCS#11 tokens. See immured(8).
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/asked_pin.h"
+#include "daemon/config.h"
+#include "daemon/master.h"
+
+#define EXIT_USAGE 2
+
+static const char usage[] =
+    "usage: immured [-t] [-c FILE] [--ask-pin]\n"
+    "\n"
+    "Lets TLS servers use private keys that are in PKCS#11 tokens. Stays in the\n"
+    "foreground; logs to standard error; reloads on SIGHUP, ends on SIGTERM.\n"
+    "\n"
+    "  -c, --config FILE   the configuration (default " CONFIG_PATH_DEFAULT ",\n"
+    "                      or IMMURE_CONF)\n"
+    "  -t, --test-config   check the configuration and exit\n"
+    "      --ask-pin       ask on the terminal for the PINs of tokens that have\n"
+    "                      neither pin-file nor pin-credential\n"
+    "      --version       print the version and exit\n"
+    "  -h, --help          print this and exit\n"
+    "\n"
+    "See immured(8) and immure.conf(5).\n";
+
+struct arguments {
+    const char *config;
+    bool test_config, ask_pin;
+};
+
+enum { OPTION_ASK_PIN = 256, OPTION_VERSION };
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"test-config", no_argument, NULL, 't'},
+    {"ask-pin", no_argument, NULL, OPTION_ASK_PIN},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* -1: go on; otherwise exit with this status. */
+static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+{
+    int option;
+    while ((option = getopt_long(argc, argv, "c:th", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            arguments->config = optarg;
+            break;
+        case 't':
+            arguments->test_config = true;
+            break;
+        case OPTION_ASK_PIN:
+            arguments->ask_pin = true;
+            break;
+        case OPTION_VERSION:
+            puts("immured " IMMURE_VERSION);
+            return EXIT_SUCCESS;
+        case 'h':
+            fputs(usage, stdout);
+            return EXIT_SUCCESS;
+        default:
+            fputs("immured --help lists the options.\n", stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind == argc)
+        return -1;
+    fprintf(stderr, "immured: %s: no argument is wanted here\nimmured --help lists the options.\n",
+            argv[optind]);
+    return EXIT_USAGE;
+}
+
+/* PINs pass through this process: neither a debugger nor a core dump may show them. */
+static bool close_to_others(void)
+{
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+    return prctl(PR_SET_DUMPABLE, 0) == 0 && setrlimit(RLIMIT_CORE, &none) == 0;
+}
+
+static int run(const struct arguments *arguments, const struct config *config)
+{
+    struct asked_pins pins = {.count = 0};
+    struct problem problem;
+    int status = EXIT_FAILURE;
+    log_set_level(config->log_level);
+    if (geteuid() == 0)
+        log_warning("running as root: a user of its own that can reach the token is enough, and "
+                    "safer");
+    if (arguments->ask_pin && asked_pins_ask(&pins, config, &problem) != 0)
+        log_error("%s", problem.text);
+    else
+        status = master_run(config, &pins);
+    asked_pins_clear(&pins);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.config = NULL};
+    struct config *config = NULL;
+    struct problem problem;
+    int status = parse_arguments(argc, argv, &arguments);
+    if (status >= 0)
+        return status;
+    if (!close_to_others()) {
+        log_error("cannot keep debuggers and core dumps from PINs");
+        return EXIT_FAILURE;
+    }
+    if (config_load(config_path(arguments.config), &config, &problem) != 0) {
+        log_error("%s", problem.text);
+        return EXIT_FAILURE;
+    }
+    if (arguments.test_config) {
+        printf("%s: good: %zu tokens, %zu grants, socket %s\n", config->path, config->token_count,
+               config->grant_count, config->socket);
+        status = EXIT_SUCCESS;
+    } else {
+        status = run(&arguments, config);
+    }
+    config_free(config);
+    return status;
+}

@@ -1,0 +1,155 @@
+#include "daemon/request.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/rate_limit.h"
+
+static request_handler *const handlers[] = {
+    [WIRE_SIGN] = request_sign,
+    [WIRE_SIGN_DIGEST] = request_sign_digest,
+    [WIRE_FIND_KEY] = request_find_key,
+    [WIRE_STATUS] = request_status,
+};
+
+/* Refusals that an operator must see. The others are part of normal life, or told by the keeper. */
+static const bool log_worthy[STATUS_COUNT] = {
+    [WIRE_MALFORMED] = true,       [WIRE_UNSUPPORTED_VERSION] = true, [WIRE_NOT_GRANTED] = true,
+    [WIRE_MESSAGE_REFUSED] = true, [WIRE_KEY_NOT_FOUND] = true,       [WIRE_KEY_AMBIGUOUS] = true,
+    [WIRE_TOKEN_FAILED] = true,
+};
+
+static struct rate_limit refusals = RATE_LIMIT_INITIAL;
+
+void key_id_text(const uint8_t id[KEY_ID_SIZE], char text[KEY_ID_TEXT_SIZE])
+{
+    for (size_t i = 0; i < KEY_ID_TEXT_SIZE / 2; i++)
+        snprintf(text + 2 * i, 3, "%02x", id[i]);
+}
+
+enum wire_status request_status_of(enum token_error error)
+{
+    switch (error) {
+    case TOKEN_OK:
+        return WIRE_OK;
+    case TOKEN_NO_SESSION:
+        return WIRE_BUSY;
+    case TOKEN_KEY_GONE:
+        return WIRE_UNKNOWN_KEY;
+    case TOKEN_BAD_URI:
+        return WIRE_KEY_NOT_FOUND;
+    case TOKEN_UNAVAILABLE:
+    case TOKEN_PIN_INCORRECT:
+    case TOKEN_PIN_LOCKED:
+        return WIRE_TOKEN_UNAVAILABLE;
+    case TOKEN_UNSUPPORTED:
+    case TOKEN_FAILED:
+        break;
+    }
+    return WIRE_TOKEN_FAILED;
+}
+
+enum wire_status request_not_granted(struct request *request, const char *key)
+{
+    const struct connection *connection = request->connection;
+    char buffer[1024];
+    struct passwd entry, *user = NULL;
+    if (getpwuid_r(connection->uid, &entry, buffer, sizeof(buffer), &user) != 0)
+        user = NULL;
+    return problem_set(&request->problem, WIRE_NOT_GRANTED,
+                       "user %s (uid %u, pid %d) may not use %s%s: add a [grant] section for it "
+                       "to %s and reload immured",
+                       user != NULL ? user->pw_name : "without a name", (unsigned)connection->uid,
+                       (int)connection->pid, key != NULL ? "key " : "any key",
+                       key != NULL ? key : "", request->worker->config->path);
+}
+
+static enum wire_status decode(struct request *request, const uint8_t *datagram, size_t size,
+                               bool truncated)
+{
+    enum wire_status status = wire_request_decode(datagram, size, &request->wire);
+    if (truncated)
+        status = WIRE_MALFORMED;
+    if (status == WIRE_UNSUPPORTED_VERSION)
+        problem_set(&request->problem, 0,
+                    "the request is not of protocol version %d: immured and its client must be of "
+                    "one release",
+                    WIRE_VERSION);
+    else if (status != WIRE_OK)
+        problem_set(&request->problem, 0,
+                    "malformed request of %zu bytes%s (uid %u, pid %d): the connection is closed",
+                    size, truncated ? " or more" : "", (unsigned)request->connection->uid,
+                    (int)request->connection->pid);
+    return status;
+}
+
+static enum wire_status handle(struct request *request)
+{
+    uint8_t operation = request->wire.operation;
+    if (operation >= ARRAY_SIZE(handlers) || handlers[operation] == NULL)
+        return problem_set(&request->problem, WIRE_UNSUPPORTED_OPERATION, "unknown operation %u",
+                           operation);
+    uint32_t left = request->wire.deadline_ms;
+    if (left > WIRE_DEADLINE_MAX_MS)
+        left = WIRE_DEADLINE_MAX_MS;
+    request->deadline = clock_now_ms() + left;
+    if (left == 0)
+        return problem_set(&request->problem, WIRE_DEADLINE_PASSED,
+                           "the deadline had passed before the request arrived");
+    return handlers[operation](request);
+}
+
+static void log_refusal(const struct request *request, enum wire_status status)
+{
+    const char *text = request->problem.text;
+    unsigned suppressed;
+    if (!log_worthy[status])
+        log_debug("%s: %s", wire_status_name(status), text);
+    else if (!rate_limit_pass(&refusals, &suppressed))
+        return;
+    else if (suppressed == 0)
+        log_warning("%s: %s", wire_status_name(status), text);
+    else
+        log_warning("%s: %s (%u more refusals were not logged)", wire_status_name(status), text,
+                    suppressed);
+}
+
+/* A client that does not take its replies loses its connection: nothing waits for it. */
+static void reply(struct request *request, enum wire_status status)
+{
+    uint8_t header[WIRE_REPLY_HEADER_SIZE];
+    const struct wire_reply wire = {
+        .operation = request->wire.operation, .status = (uint16_t)status, .id = request->wire.id};
+    struct iovec parts[] = {
+        {.iov_base = header, .iov_len = wire_reply_encode(&wire, header, sizeof(header))},
+        {.iov_base = request->payload, .iov_len = request->payload_size},
+    };
+    if (status != WIRE_OK) {
+        parts[1].iov_base = request->problem.text;
+        parts[1].iov_len = strlen(request->problem.text);
+    }
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts)};
+    if (sendmsg(request->connection->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        connection_break(request->connection);
+}
+
+void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
+                   size_t size, bool truncated, uint8_t *payload)
+{
+    struct request request = {.worker = worker, .connection = connection, .payload = payload};
+    enum wire_status status = decode(&request, datagram, size, truncated);
+    bool malformed = status != WIRE_OK;
+    if (!malformed)
+        status = handle(&request);
+    reply(&request, status);
+    if (malformed)
+        connection_break(connection);
+    if (status != WIRE_OK)
+        log_refusal(&request, status);
+    atomic_fetch_add_explicit(&worker->replies[status], 1, memory_order_relaxed);
+}

@@ -1,0 +1,53 @@
+/*
+ * Requests: from a datagram to a reply's status and payload. One file an operation:
+ * sign.c, find_key.c, status.c; request.c has what they share and calls them.
+ */
+#ifndef IMMURE_DAEMON_REQUEST_H
+#define IMMURE_DAEMON_REQUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/problem.h"
+#include "daemon/connection.h"
+#include "daemon/worker.h"
+#include "token/token.h"
+#include "wire/message.h"
+
+#define REPLY_PAYLOAD_SIZE_MAX (WIRE_DATAGRAM_SIZE_MAX - WIRE_REPLY_HEADER_SIZE)
+
+/* "3fa2b1c0d4e5f607": enough of a key id to tell keys apart in a message. */
+#define KEY_ID_TEXT_SIZE 17
+
+struct request {
+    struct worker *worker;
+    struct connection *connection;
+    struct wire_request wire;
+    uint64_t deadline; /* base/clock.h */
+    uint8_t *payload;  /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
+    size_t payload_size;
+    struct problem problem; /* the reply's when it is not WIRE_OK */
+};
+
+/* A handler: WIRE_OK with the payload filled in, or another status with a problem. */
+typedef enum wire_status request_handler(struct request *request);
+request_handler request_sign, request_sign_digest, request_find_key, request_status;
+
+/*
+ * Handles one datagram of `size` bytes (cut short if `truncated`) and sends the reply, whose
+ * payload is built in `payload` (REPLY_PAYLOAD_SIZE_MAX bytes). Breaks the connection when the
+ * datagram is malformed or the client does not take the reply.
+ */
+void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
+                   size_t size, bool truncated, uint8_t *payload);
+
+/* The problem's text and WIRE_NOT_GRANTED; `key` is in words, as "'www'"; NULL: any. */
+enum wire_status request_not_granted(struct request *request, const char *key) MUST_USE;
+
+/* What a token's error is for the client. */
+enum wire_status request_status_of(enum token_error error) MUST_USE;
+
+void key_id_text(const uint8_t id[KEY_ID_SIZE], char text[KEY_ID_TEXT_SIZE]);
+
+#endif

@@ -1,0 +1,274 @@
+/*
+ * SIGN and SIGN_DIGEST: what may be signed, and on which token.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/request.h"
+#include "daemon/tls_message.h"
+#include "wire/scheme.h"
+
+/* PKCS#1 v1.5 takes at least this many bytes of a block (RFC 8017 9.2). */
+#define PKCS1_OVERHEAD 11
+
+struct signing {
+    struct request *request;
+    const struct scheme *scheme;
+    struct keyring_key key;
+    unsigned uses;        /* what the peer may do with the key */
+    const uint8_t *input; /* what the token signs */
+    size_t input_size;
+    uint32_t tried; /* bit i: token i */
+    char words[TOKEN_LABEL_SIZE_MAX + KEY_ID_TEXT_SIZE + 16];
+};
+
+/* "'www' (3fa2b1c0d4e5f607...)", or the id alone when the name is not known, for messages. */
+static const char *key_words(struct signing *signing)
+{
+    const struct request *request = signing->request;
+    char name[TOKEN_LABEL_SIZE_MAX + 1], id[KEY_ID_TEXT_SIZE];
+    key_id_text(request->wire.key_id, id);
+    if (keyring_name(request->worker->keyring, request->wire.key_id, name))
+        snprintf(signing->words, sizeof(signing->words), "'%s' (%s...)", name, id);
+    else
+        snprintf(signing->words, sizeof(signing->words), "%s...", id);
+    return signing->words;
+}
+
+/* --- What may be signed --- */
+
+static enum wire_status find_granted_key(struct signing *signing)
+{
+    struct request *request = signing->request;
+    grant_set peer = request->connection->grants;
+    bool known = keyring_get(request->worker->keyring, request->wire.key_id, &signing->key);
+    if (!known && peer != 0)
+        return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s has not been looked up yet",
+                           key_words(signing));
+    if (!known)
+        return request_not_granted(request, key_words(signing));
+    grant_set grants = peer & signing->key.grants;
+    signing->uses = grants_uses(request->worker->config, grants);
+    if (grants != 0)
+        return WIRE_OK;
+    return request_not_granted(request, key_words(signing));
+}
+
+static bool is_raw(const struct scheme *scheme)
+{
+    return scheme->code == SCHEME_RSA_PKCS1_RAW || scheme->code == SCHEME_ECDSA_RAW;
+}
+
+static enum wire_status check_scheme(struct signing *signing)
+{
+    struct request *request = signing->request;
+    bool digest_given = request->wire.operation == WIRE_SIGN_DIGEST;
+    const struct scheme *scheme = scheme_by_code(request->wire.scheme);
+    if (scheme == NULL)
+        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
+                           "signature scheme 0x%04x is unknown", request->wire.scheme);
+    signing->scheme = scheme;
+    if (scheme->key_type != signing->key.type)
+        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
+                           "%s is not for key %s, which is of type %s", scheme->name,
+                           key_words(signing), key_type_name(signing->key.type));
+    if (digest_given ? scheme->key_type == KEY_TYPE_ED25519 : is_raw(scheme))
+        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME, "%s is for %s only",
+                           scheme->name, digest_given ? "messages" : "digests");
+    return WIRE_OK;
+}
+
+/* RFC 8446 4.2.3: in TLS 1.3 the scheme names the curve, and PKCS#1 v1.5 is not for handshakes. */
+static bool scheme_is_for_tls13(const struct signing *signing)
+{
+    const struct scheme *scheme = signing->scheme;
+    return scheme->padding != SCHEME_PADDING_PKCS1 &&
+           (scheme->group_bits == 0 || scheme->group_bits == signing->key.bits);
+}
+
+static enum wire_status check_message(struct signing *signing)
+{
+    struct request *request = signing->request;
+    if (signing->uses & USE_SIGN)
+        return WIRE_OK;
+    unsigned use = tls_message_use(request->wire.payload, request->wire.payload_size);
+    if ((signing->uses & use) == 0)
+        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
+                           "uid %u (pid %d) may use key %s for TLS servers' "
+                           "handshakes, and this is %s: for more, add \"use = sign\" to the grant",
+                           (unsigned)request->connection->uid, (int)request->connection->pid,
+                           key_words(signing),
+                           use == 0 ? "none of TLS 1.2 or 1.3" : "one of a version not granted");
+    if (use == USE_TLS13_SERVER && !scheme_is_for_tls13(signing))
+        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
+                           "TLS 1.3 does not allow %s with key %s of %u bits",
+                           signing->scheme->name, key_words(signing), signing->key.bits);
+    return WIRE_OK;
+}
+
+static size_t raw_size_max(const struct signing *signing)
+{
+    return signing->scheme->code == SCHEME_RSA_PKCS1_RAW ? signing->key.bits / 8 - PKCS1_OVERHEAD
+                                                         : SCHEME_DIGEST_SIZE_MAX;
+}
+
+static enum wire_status check_digest(struct signing *signing)
+{
+    struct request *request = signing->request;
+    size_t size = request->wire.payload_size, digest_size = signing->scheme->digest_size;
+    if ((signing->uses & USE_SIGN) == 0)
+        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
+                           "uid %u (pid %d) may use key %s for TLS handshakes, "
+                           "not for digests: add \"use = sign\" to the grant",
+                           (unsigned)request->connection->uid, (int)request->connection->pid,
+                           key_words(signing));
+    bool good =
+        is_raw(signing->scheme) ? size > 0 && size <= raw_size_max(signing) : size == digest_size;
+    if (!good)
+        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED, "%zu bytes are no input for %s",
+                           size, signing->scheme->name);
+    return WIRE_OK;
+}
+
+/* --- On which token --- */
+
+/* A token that is ready before one that starts, then the one with the fewest calls in flight. */
+static bool choose_token(const struct signing *signing, size_t *chosen)
+{
+    const struct worker *worker = signing->request->worker;
+    enum token_keeper_state best_state = TOKEN_DOWN;
+    unsigned best_in_flight = 0;
+    bool found = false;
+    for (size_t i = 0; i < worker->config->token_count; i++) {
+        if (signing->key.places[i].epoch == 0 || (signing->tried & UINT32_C(1) << i) != 0)
+            continue;
+        static const int rank[] = {[TOKEN_READY] = 0, [TOKEN_STARTING] = 1, [TOKEN_DOWN] = 2};
+        enum token_keeper_state state;
+        unsigned in_flight;
+        token_keeper_peek(worker->keepers[i], &state, &in_flight);
+        if (found && (rank[state] > rank[best_state] ||
+                      (state == best_state && in_flight >= best_in_flight)))
+            continue;
+        found = true;
+        best_state = state;
+        best_in_flight = in_flight;
+        *chosen = i;
+    }
+    return found;
+}
+
+static enum token_error sign_with(struct signing *signing, struct token *token,
+                                  const struct key_place *place)
+{
+    struct request *request = signing->request;
+    const struct token_signing_key key = {
+        .handle = place->handle, .type = signing->key.type, .bits = signing->key.bits};
+    return token_sign(token, &key, signing->scheme, signing->input, signing->input_size,
+                      request->deadline, request->payload, &request->payload_size,
+                      &request->problem);
+}
+
+/* The place is out of date; the client looks the key up by its public key and asks again. */
+static enum wire_status forget_place(struct signing *signing, size_t index)
+{
+    struct request *request = signing->request;
+    keyring_forget(request->worker->keyring, request->wire.key_id, index,
+                   &signing->key.places[index]);
+    return problem_set(&request->problem, WIRE_UNKNOWN_KEY,
+                       "key %s must be looked up again on token %s", key_words(signing),
+                       request->worker->config->tokens[index].settings.name);
+}
+
+static enum wire_status sign_on(struct signing *signing, size_t index)
+{
+    struct request *request = signing->request;
+    struct token_keeper *keeper = request->worker->keepers[index];
+    const struct key_place *place = &signing->key.places[index];
+    struct token *token = NULL;
+    uint64_t epoch = 0;
+    enum token_error error =
+        token_keeper_take(keeper, request->deadline, &token, &epoch, &request->problem);
+    if (error != TOKEN_OK)
+        return request_status_of(error);
+    bool current = epoch == place->epoch;
+    if (current)
+        error = sign_with(signing, token, place);
+    token_keeper_return(keeper);
+    if (!current)
+        return forget_place(signing, index);
+
+    token_keeper_count(keeper, error == TOKEN_OK);
+    if (error == TOKEN_UNAVAILABLE)
+        token_keeper_lost(keeper, epoch, &request->problem);
+    if (error == TOKEN_UNAVAILABLE || error == TOKEN_KEY_GONE)
+        return forget_place(signing, index);
+    return request_status_of(error);
+}
+
+/* Tries one token after the other; a key that must be looked up again outranks other failures. */
+static enum wire_status sign_on_any(struct signing *signing)
+{
+    struct request *request = signing->request;
+    struct problem worst = {.text = ""};
+    enum wire_status result =
+        problem_set(&worst, WIRE_UNKNOWN_KEY, "key %s must be looked up again", key_words(signing));
+    size_t index = 0;
+    for (bool first = true; choose_token(signing, &index); first = false) {
+        if (clock_left_ms(request->deadline) == 0)
+            return problem_set(&request->problem, WIRE_DEADLINE_PASSED,
+                               "the deadline passed before a token was free for key %s",
+                               key_words(signing));
+        enum wire_status status = sign_on(signing, index);
+        if (status == WIRE_OK)
+            return WIRE_OK;
+        if (first || result != WIRE_UNKNOWN_KEY) {
+            result = status;
+            worst = request->problem;
+        }
+        signing->tried |= UINT32_C(1) << index;
+    }
+    request->problem = worst;
+    return result;
+}
+
+static enum wire_status prepare(struct signing *signing)
+{
+    enum wire_status status = find_granted_key(signing);
+    if (status != WIRE_OK)
+        return status;
+    status = check_scheme(signing);
+    if (status != WIRE_OK)
+        return status;
+    return signing->request->wire.operation == WIRE_SIGN_DIGEST ? check_digest(signing)
+                                                                : check_message(signing);
+}
+
+enum wire_status request_sign(struct request *request)
+{
+    struct signing signing = {.request = request,
+                              .input = request->wire.payload,
+                              .input_size = request->wire.payload_size};
+    uint8_t digest[SCHEME_DIGEST_SIZE_MAX];
+    enum wire_status status = prepare(&signing);
+    if (status != WIRE_OK)
+        return status;
+    if (signing.scheme->digest != NULL) {
+        if (!digest_message(&request->worker->digests, signing.scheme, request->wire.payload,
+                            request->wire.payload_size, digest))
+            return problem_set(&request->problem, WIRE_TOKEN_FAILED,
+                               "OpenSSL cannot make a %s digest", signing.scheme->digest);
+        signing.input = digest;
+        signing.input_size = signing.scheme->digest_size;
+    }
+    return sign_on_any(&signing);
+}
+
+enum wire_status request_sign_digest(struct request *request)
+{
+    struct signing signing = {.request = request,
+                              .input = request->wire.payload,
+                              .input_size = request->wire.payload_size};
+    enum wire_status status = prepare(&signing);
+    return status == WIRE_OK ? sign_on_any(&signing) : status;
+}

@@ -1,0 +1,451 @@
+#include "daemon/token_keeper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+/* Pauses between attempts: short enough for a network blip, long enough not to hammer an HSM. */
+#define RETRY_FIRST_MS 1000
+#define RETRY_MAX_MS   30000
+
+/* A token that was up for less than this is treated as one that did not come up. */
+#define STABLE_MS 10000
+
+/* A scan may wait this long for a session while requests take them all. */
+#define SCAN_SESSION_WAIT_MS 60000
+
+struct token_keeper {
+    struct token_keeper_settings settings;
+    const char *name;
+    pthread_t thread;
+    atomic_uint_fast64_t signatures, failures;
+
+    pthread_mutex_t lock; /* covers all that follows */
+    pthread_cond_t changed;
+    enum token_keeper_state state;
+    bool settled; /* its keys are known, or it has failed */
+    bool lost, stopping;
+    struct token *token; /* while READY, and until its users have returned it */
+    uint64_t epoch;      /* counts openings */
+    uint64_t next_try;   /* while DOWN: when it is opened again; 0: never */
+    unsigned users, waiting;
+    struct problem problem;
+    struct token_description description;
+};
+
+static struct timespec timespec_of(uint64_t ms)
+{
+    return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+}
+
+/* False: the deadline has passed. The lock is held. */
+static bool wait_for_change(struct token_keeper *keeper, uint64_t deadline)
+{
+    struct timespec until = timespec_of(deadline);
+    return pthread_cond_clockwait(&keeper->changed, &keeper->lock, CLOCK_MONOTONIC, &until) !=
+           ETIMEDOUT;
+}
+
+static void set_state(struct token_keeper *keeper, enum token_keeper_state state,
+                      const struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->state = state;
+    keeper->settled |= state == TOKEN_DOWN;
+    if (problem != NULL)
+        keeper->problem = *problem;
+    pthread_cond_broadcast(&keeper->changed);
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* --- Bringing up --- */
+
+static enum token_error login(struct token_keeper *keeper, struct token *token,
+                              const struct pin *pin, struct problem *problem)
+{
+    if (pin == NULL)
+        return token_login(token, NULL, problem);
+    struct pin_attempt *attempt = NULL;
+    enum token_error error = pin_budget_begin(
+        keeper->settings.budget, &keeper->settings.config->settings, pin, &attempt, problem);
+    if (error != TOKEN_OK)
+        return error;
+    error = token_login(token, pin, problem);
+    pin_budget_end(attempt, error == TOKEN_PIN_INCORRECT);
+    return error;
+}
+
+static enum token_error login_with_configured_pin(struct token_keeper *keeper, struct token *token,
+                                                  struct problem *problem)
+{
+    struct pin *pin = NULL;
+    int found = config_read_pin(keeper->settings.config, &pin, problem);
+    if (found < 0)
+        return problem_prefix(problem, TOKEN_UNAVAILABLE, "token %s", keeper->name);
+    enum token_error error = login(keeper, token, found > 0 ? pin : keeper->settings.pin, problem);
+    pin_free(pin);
+    return error;
+}
+
+static enum token_error open_token(struct token_keeper *keeper, struct token **token,
+                                   struct token_description *description, struct problem *problem)
+{
+    enum token_error error = token_open(&keeper->settings.config->settings, token, problem);
+    if (error != TOKEN_OK)
+        return error;
+    error = login_with_configured_pin(keeper, *token, problem);
+    if (error == TOKEN_OK)
+        error = token_describe(*token, description, problem);
+    if (error != TOKEN_OK) {
+        token_close(*token);
+        *token = NULL;
+    }
+    return error;
+}
+
+static bool bring_up(struct token_keeper *keeper, enum token_error *error, struct problem *problem)
+{
+    uint64_t start = clock_now_ms();
+    struct token *token = NULL;
+    struct token_description description;
+    *error = open_token(keeper, &token, &description, problem);
+    if (*error != TOKEN_OK)
+        return false;
+
+    pthread_mutex_lock(&keeper->lock);
+    keeper->token = token;
+    keeper->description = description;
+    keeper->epoch++;
+    keeper->lost = false;
+    pthread_mutex_unlock(&keeper->lock);
+    set_state(keeper, TOKEN_READY, &(struct problem){.text = ""});
+    log_notice("token %s: up: label \"%s\", serial %s, %s %s, in %llu ms", keeper->name,
+               description.label, description.serial, description.manufacturer, description.model,
+               (unsigned long long)(clock_now_ms() - start));
+    return true;
+}
+
+/* --- While it is up --- */
+
+struct scan {
+    struct token_keeper *keeper;
+    uint64_t epoch;
+    size_t keys;
+};
+
+static bool is_wanted(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool wanted = !keeper->stopping;
+    pthread_mutex_unlock(&keeper->lock);
+    return wanted;
+}
+
+static bool is_up(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool up = !keeper->lost && !keeper->stopping;
+    pthread_mutex_unlock(&keeper->lock);
+    return up;
+}
+
+static bool scan_key(const struct token_key *key, void *context)
+{
+    struct scan *scan = context;
+    struct token_keeper *keeper = scan->keeper;
+    if (!keyring_put(keeper->settings.keyring, key, keeper->settings.index, scan->epoch))
+        return false;
+    scan->keys++;
+    return is_up(keeper);
+}
+
+static void scan_keys(struct token_keeper *keeper)
+{
+    if (keeper->settings.config->settings.max_sessions == 1) {
+        log_info("token %s: keys are looked up when they are asked for, because a scan would take "
+                 "the only session",
+                 keeper->name);
+        return;
+    }
+    uint64_t start = clock_now_ms();
+    struct scan scan = {.keeper = keeper, .epoch = keeper->epoch};
+    const struct token_key_query every_key = {.label = NULL};
+    unsigned unusable = 0;
+    struct problem problem;
+    enum token_error error =
+        token_find_keys(keeper->token, &every_key, start + SCAN_SESSION_WAIT_MS, scan_key, &scan,
+                        &unusable, &problem);
+    if (error != TOKEN_OK) {
+        log_warning("token %s: the scan for keys has failed, they are looked up when they are "
+                    "asked for: %s",
+                    keeper->name, problem.text);
+        if (error == TOKEN_UNAVAILABLE)
+            token_keeper_lost(keeper, scan.epoch, &problem);
+        return;
+    }
+    log_info("token %s: %zu keys found in %llu ms", keeper->name, scan.keys,
+             (unsigned long long)(clock_now_ms() - start));
+    if (unusable > 0)
+        log_warning("token %s: %u private keys cannot be used, because their type is unknown or "
+                    "their public key is not on the token: see immure-key(1)",
+                    keeper->name, unusable);
+}
+
+static void set_settled(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->settled = true;
+    pthread_cond_broadcast(&keeper->changed);
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* Waits until the token is lost or no longer wanted and nobody uses it, and closes it. */
+static void guard(struct token_keeper *keeper, struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    while (!keeper->lost && !keeper->stopping)
+        pthread_cond_wait(&keeper->changed, &keeper->lock);
+    keeper->state = TOKEN_STARTING;
+    while (keeper->users > 0)
+        pthread_cond_wait(&keeper->changed, &keeper->lock);
+    struct token *token = keeper->token;
+    keeper->token = NULL;
+    *problem = keeper->problem;
+    pthread_mutex_unlock(&keeper->lock);
+    token_close(token);
+}
+
+/* --- The thread --- */
+
+struct retry {
+    uint64_t pause;      /* in ms, before the next attempt but one */
+    uint64_t due;        /* when the next attempt is made (base/clock.h); 0: never */
+    struct problem told; /* logged last */
+};
+
+static void schedule(struct retry *retry)
+{
+    retry->due = clock_now_ms() + retry->pause;
+    retry->pause = retry->pause == 0 ? RETRY_FIRST_MS : retry->pause * 2;
+    if (retry->pause > RETRY_MAX_MS)
+        retry->pause = RETRY_MAX_MS;
+}
+
+static void go_down(struct token_keeper *keeper, struct retry *retry, const struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->next_try = retry->due;
+    pthread_mutex_unlock(&keeper->lock);
+    set_state(keeper, TOKEN_DOWN, problem);
+    if (strcmp(retry->told.text, problem->text) == 0)
+        return;
+    retry->told = *problem;
+    log_error("%s%s", problem->text, retry->due == 0 ? "" : " (tried again by and by)");
+}
+
+static void opening_failed(struct token_keeper *keeper, struct retry *retry, bool final,
+                           const struct problem *problem)
+{
+    if (retry->pause == 0)
+        retry->pause = RETRY_FIRST_MS;
+    schedule(retry);
+    if (final)
+        retry->due = 0;
+    go_down(keeper, retry, problem);
+}
+
+/* One life of the token: opened, used, lost. */
+static void live(struct token_keeper *keeper, struct retry *retry)
+{
+    enum token_error error;
+    struct problem problem;
+    if (!bring_up(keeper, &error, &problem)) {
+        bool final = error == TOKEN_PIN_INCORRECT || error == TOKEN_PIN_LOCKED;
+        opening_failed(keeper, retry, final, &problem);
+        return;
+    }
+    uint64_t start = clock_now_ms();
+    retry->told.text[0] = '\0';
+    scan_keys(keeper);
+    set_settled(keeper);
+    guard(keeper, &problem);
+    if (clock_now_ms() - start >= STABLE_MS)
+        retry->pause = 0;
+    bool at_once = retry->pause == 0;
+    schedule(retry);
+    if (!at_once && is_wanted(keeper))
+        go_down(keeper, retry, &problem);
+}
+
+static void wait_until(struct token_keeper *keeper, uint64_t due)
+{
+    pthread_mutex_lock(&keeper->lock);
+    while (!keeper->stopping && wait_for_change(keeper, due))
+        continue;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+static void *run(void *context)
+{
+    struct token_keeper *keeper = context;
+    struct retry retry = {.pause = 0};
+    do {
+        live(keeper, &retry);
+        wait_until(keeper, retry.due);
+    } while (retry.due != 0 && is_wanted(keeper));
+    return NULL;
+}
+
+struct token_keeper *token_keeper_new(const struct token_keeper_settings *settings)
+{
+    struct token_keeper *keeper = calloc(1, sizeof(*keeper));
+    if (keeper == NULL)
+        return NULL;
+    keeper->settings = *settings;
+    keeper->name = settings->config->settings.name;
+    problem_set(&keeper->problem, 0, "token %s: is still being opened", keeper->name);
+    pthread_mutex_init(&keeper->lock, NULL);
+    pthread_cond_init(&keeper->changed, NULL);
+    int error = pthread_create(&keeper->thread, NULL, run, keeper);
+    if (error == 0)
+        return keeper;
+    free(keeper);
+    errno = error;
+    return NULL;
+}
+
+bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->stopping = true;
+    problem_set(&keeper->problem, 0, "token %s: this worker of immured is ending", keeper->name);
+    pthread_cond_broadcast(&keeper->changed);
+    pthread_mutex_unlock(&keeper->lock);
+    struct timespec until = timespec_of(deadline);
+    if (pthread_clockjoin_np(keeper->thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+        return false;
+    pthread_cond_destroy(&keeper->changed);
+    pthread_mutex_destroy(&keeper->lock);
+    free(keeper);
+    return true;
+}
+
+/* --- For requests --- */
+
+/* Whether it may be up before the deadline. The lock is held. */
+static bool may_come_up(const struct token_keeper *keeper, uint64_t deadline)
+{
+    bool tried_again = keeper->next_try != 0 && keeper->next_try < deadline;
+    return !keeper->stopping &&
+           (keeper->state == TOKEN_STARTING || (keeper->state == TOKEN_DOWN && tried_again));
+}
+
+/* The lock is held. */
+static enum token_error take(struct token_keeper *keeper, uint64_t deadline)
+{
+    unsigned max = keeper->settings.config->settings.max_sessions + TOKEN_KEEPER_QUEUE_MAX;
+    if (keeper->users + keeper->waiting >= max)
+        return TOKEN_NO_SESSION;
+    keeper->waiting++;
+    while (may_come_up(keeper, deadline) && wait_for_change(keeper, deadline))
+        continue;
+    keeper->waiting--;
+    if (keeper->state != TOKEN_READY || keeper->stopping)
+        return TOKEN_UNAVAILABLE;
+    keeper->users++;
+    return TOKEN_OK;
+}
+
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline,
+                                   struct token **token, uint64_t *epoch, struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    enum token_error error = take(keeper, deadline);
+    if (error == TOKEN_OK) {
+        *token = keeper->token;
+        *epoch = keeper->epoch;
+    } else if (error == TOKEN_UNAVAILABLE) {
+        *problem = keeper->problem;
+    } else {
+        problem_set(problem, 0, "token %s: %u requests are under way on it, which is the most",
+                    keeper->name, keeper->users + keeper->waiting);
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    return error;
+}
+
+void token_keeper_return(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    if (--keeper->users == 0 && (keeper->lost || keeper->stopping))
+        pthread_cond_broadcast(&keeper->changed);
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool first = keeper->epoch == epoch && !keeper->lost;
+    if (first) {
+        keeper->lost = true;
+        keeper->state = TOKEN_STARTING;
+        keeper->problem = *problem;
+        pthread_cond_broadcast(&keeper->changed);
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    if (first)
+        log_warning("token %s: lost, and opened anew: %s", keeper->name, problem->text);
+}
+
+void token_keeper_count(struct token_keeper *keeper, bool success)
+{
+    atomic_fetch_add_explicit(success ? &keeper->signatures : &keeper->failures, 1,
+                              memory_order_relaxed);
+}
+
+void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline)
+{
+    pthread_mutex_lock(&keeper->lock);
+    while (!keeper->settled && wait_for_change(keeper, deadline))
+        continue;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+void token_keeper_peek(struct token_keeper *keeper, enum token_keeper_state *state,
+                       unsigned *in_flight)
+{
+    pthread_mutex_lock(&keeper->lock);
+    *state = keeper->state;
+    *in_flight = keeper->users + keeper->waiting;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+bool token_keeper_has_epoch(struct token_keeper *keeper, uint64_t epoch)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool same = keeper->state == TOKEN_READY && keeper->epoch == epoch;
+    pthread_mutex_unlock(&keeper->lock);
+    return same;
+}
+
+void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report *report)
+{
+    pthread_mutex_lock(&keeper->lock);
+    *report = (struct token_keeper_report){
+        .state = keeper->state,
+        .problem = keeper->problem,
+        .description = keeper->description,
+        .epoch = keeper->epoch,
+        .in_flight = keeper->users + keeper->waiting,
+        .signatures = atomic_load(&keeper->signatures),
+        .failures = atomic_load(&keeper->failures),
+    };
+    if (keeper->state == TOKEN_READY)
+        token_session_counts(keeper->token, &report->sessions_open, &report->sessions_in_use);
+    pthread_mutex_unlock(&keeper->lock);
+}

@@ -1,0 +1,91 @@
+/*
+ * A token keeper brings one token up and keeps it up, in a thread of its own: it opens the token,
+ * logs in, reads which keys are there, and does so again when the token was lost.
+ *
+ *     STARTING  the token is being opened; requests wait for it inside their deadlines
+ *     READY     requests use it
+ *     DOWN      opening failed; tried again by and by, or not before a reload (a refused PIN);
+ *               requests wait if the next attempt is made before their deadlines
+ *
+ * STARTING -> READY | DOWN; READY -> STARTING | DOWN (lost); DOWN -> READY. A token is closed
+ * only when nobody uses it. Functions may be called from any thread.
+ */
+#ifndef IMMURE_DAEMON_TOKEN_KEEPER_H
+#define IMMURE_DAEMON_TOKEN_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/problem.h"
+#include "daemon/config.h"
+#include "daemon/keyring.h"
+#include "daemon/pin_budget.h"
+#include "token/token.h"
+
+/*
+ * Requests above max-sessions that may be under way on one token: enough that a session never
+ * waits for its next request, few enough that a token that hangs cannot take all threads.
+ */
+#define TOKEN_KEEPER_QUEUE_MAX 4
+
+enum token_keeper_state { TOKEN_STARTING, TOKEN_READY, TOKEN_DOWN };
+
+struct token_keeper;
+
+struct token_keeper_settings {
+    const struct token_config *config;
+    size_t index; /* the token's place in the configuration */
+    struct keyring *keyring;
+    struct pin_budget *budget;
+    const struct pin *pin; /* asked of an operator at start, or NULL */
+};
+
+/* Starts the thread. What the settings point to must outlive the keeper. NULL with errno set. */
+struct token_keeper *token_keeper_new(const struct token_keeper_settings *settings) MUST_USE;
+
+/*
+ * Closes the token when its last user has returned it, ends the thread and frees the keeper. At
+ * `deadline` (base/clock.h) it gives up: false, and the keeper must stay as it is.
+ */
+bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
+
+/*
+ * Takes the token for use until token_keeper_return(); waits until `deadline` while it
+ * starts or is about to be tried again.
+ * TOKEN_NO_SESSION: too many requests are under way on it. TOKEN_UNAVAILABLE: it is down or
+ * still starting; the problem says why.
+ */
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline,
+                                   struct token **token, uint64_t *epoch,
+                                   struct problem *problem) MUST_USE;
+void token_keeper_return(struct token_keeper *keeper);
+
+/* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
+void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
+
+/* Counts one signature for the status. */
+void token_keeper_count(struct token_keeper *keeper, bool success);
+
+/* Waits until the token is up and scanned or has failed once, or until `deadline`. */
+void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline);
+
+/* For choosing between tokens: may be out of date when it returns. */
+void token_keeper_peek(struct token_keeper *keeper, enum token_keeper_state *state,
+                       unsigned *in_flight);
+
+/* True when the token is ready and what was found on it in this epoch is still good. */
+bool token_keeper_has_epoch(struct token_keeper *keeper, uint64_t epoch) MUST_USE;
+
+/* For the status. */
+struct token_keeper_report {
+    enum token_keeper_state state;
+    struct problem problem; /* empty when READY */
+    struct token_description description;
+    uint64_t epoch;
+    unsigned sessions_open, sessions_in_use, in_flight;
+    uint64_t signatures, failures;
+};
+void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report *report);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * The worker process: loads the PKCS#11 modules, takes requests off the clients' connections and
+ * answers them.
+ */
+#ifndef IMMURE_DAEMON_WORKER_H
+#define IMMURE_DAEMON_WORKER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/asked_pin.h"
+#include "daemon/config.h"
+#include "daemon/connection.h"
+#include "daemon/digest.h"
+#include "daemon/keyring.h"
+#include "daemon/pin_budget.h"
+#include "daemon/token_keeper.h"
+#include "wire/message.h"
+
+/* A worker's report to its master: one of these, after ERROR the problem's text. */
+#define WORKER_READY 'R'
+#define WORKER_ERROR 'E'
+
+/* What the master passes on; all of it was made before the fork. */
+struct worker_settings {
+    const char *config_path;
+    const char *socket_path; /* that the listener has */
+    int listener;            /* SOCK_SEQPACKET, non-blocking */
+    int report;              /* a pipe to the master */
+    pid_t master;
+    struct pin_budget *budget;
+    const struct asked_pins *asked_pins;
+    bool wait_for_tokens; /* another worker serves meanwhile */
+};
+
+#define STATUS_COUNT (WIRE_DEADLINE_PASSED + 1)
+
+struct worker {
+    struct worker_settings settings;
+    struct config *config;
+    struct keyring *keyring;
+    struct token_keeper *keepers[CONFIG_TOKENS_MAX]; /* one a token of the configuration */
+    struct digests digests;
+    struct connections connections;
+    int epoll;
+    uint64_t started; /* base/clock.h */
+    atomic_uint_fast64_t replies[STATUS_COUNT];
+};
+
+/* The life of a worker process; returns its exit status. SIGTERM is blocked by the caller. */
+int worker_run(const struct worker_settings *settings);
+
+#endif
