@@ -1,0 +1,27 @@
+/*
+ * PKCS#11 objects from an OpenSSL key, and what they share with a wrapped import.
+ */
+#ifndef IMMURE_CLI_KEY_OBJECT_H
+#define IMMURE_CLI_KEY_OBJECT_H
+
+#include <openssl/evp.h>
+
+#include "cli/key_kind.h"
+#include "cli/key_pair.h"
+
+/* With C_CreateObject: the module sees the key. On success pair->private_handle is set. */
+enum token_error key_object_create_private(struct key_pair *pair, const struct key_kind *kind,
+                                           const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
+
+/* Creates the public key object; sets pair->public_handle. */
+enum token_error key_object_create_public(struct key_pair *pair, const struct key_kind *kind,
+                                          const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
+
+/* Adds class, key type, protection and names of the pair's private key. */
+void template_add_private_key(const struct key_pair *pair, const struct key_kind *kind, bool all,
+                              struct template *template);
+
+/* TOKEN_FAILED, with OpenSSL's reason; empties its error queue. */
+enum token_error openssl_failed(const char *what, struct problem *problem);
+
+#endif

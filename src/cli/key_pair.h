@@ -1,0 +1,43 @@
+/*
+ * A key pair that is being made on a token: in one session, undone if anything goes wrong.
+ */
+#ifndef IMMURE_CLI_KEY_PAIR_H
+#define IMMURE_CLI_KEY_PAIR_H
+
+#include "cli/key_attributes.h"
+#include "cli/keys.h"
+#include "cli/template.h"
+
+struct key_pair {
+    struct token *token;
+    struct token_session session;
+    const char *name;
+    uint8_t cka_id[NEW_CKA_ID_SIZE]; /* random */
+    CK_OBJECT_HANDLE private_handle, public_handle;
+};
+
+/* Takes a session and draws the CKA_ID. key_pair_end() afterwards. */
+enum exit_status key_pair_begin(struct key_pair *pair, struct token *token,
+                                const char *name) MUST_USE;
+
+/* Returns the session; first destroys the objects made so far unless `keep`. */
+void key_pair_end(struct key_pair *pair, bool keep);
+
+/* Adds CKA_LABEL and CKA_ID. */
+void key_pair_add_names(const struct key_pair *pair, struct template *template);
+
+/*
+ * Looks at what the token made: finds the key by its name, reads its attributes, and fails,
+ * reported, if it is not sensitive, extractable, or cannot sign. The key is added to `found`.
+ */
+enum exit_status key_pair_check(const struct key_pair *pair, struct found_keys *found,
+                                struct key_attributes *attributes) MUST_USE;
+
+/* Prints the new key, its verdict and the commands that come next; or JSON. */
+enum exit_status key_pair_print(const struct arguments *arguments, const struct found_key *key,
+                                const struct key_attributes *attributes) MUST_USE;
+
+/* True if the call is worth repeating with another template or parameter. */
+bool template_refused(CK_RV rv) MUST_USE;
+
+#endif

@@ -1,0 +1,193 @@
+#include "cli/tokens.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/report.h"
+#include "cli/terminal.h"
+
+/* One to work in, and one for what the token layer does meanwhile. */
+#define CLI_SESSIONS 2
+
+enum exit_status config_open(const struct arguments *arguments, struct config **config)
+{
+    struct problem problem;
+    if (config_load(config_path(arguments->config), config, &problem) == 0)
+        return STATUS_OK;
+    if (geteuid() == 0)
+        return report_failure("%s", problem.text);
+    return report_failure("%s (run as the user who may read it and the PIN, such as root; this is "
+                          "user id %u)",
+                          problem.text, (unsigned)geteuid());
+}
+
+enum token_error token_open_configured(const struct token_config *config, struct token **token,
+                                       struct problem *problem)
+{
+    struct token_settings settings = config->settings;
+    settings.max_sessions = CLI_SESSIONS;
+    settings.read_write = true;
+    return token_open(&settings, token, problem);
+}
+
+/* --- Login ----------------------------------------------------------------------------------- */
+
+static int ask_pin(const struct token_config *config, const struct token_description *description,
+                   struct pin *pin, struct problem *problem)
+{
+    char question[160];
+    snprintf(question, sizeof(question), "PIN of token %s (%s, serial %s): ", config->settings.name,
+             description->label, description->serial);
+    int length = terminal_ask_secret(question, pin->text, sizeof(pin->text), problem);
+    if (length < 0)
+        return problem_set(problem, -1,
+                           "token %s needs a PIN, none is configured, and %s; set pin-file in "
+                           "[token %s], or run this on a terminal",
+                           config->settings.name, problem->text, config->settings.name);
+    pin->size = (size_t)length;
+    return 0;
+}
+
+static enum token_error login_asking(const struct token_config *config, struct token *token,
+                                     const struct token_description *description,
+                                     struct problem *problem)
+{
+    struct pin *pin = pin_new();
+    if (pin == NULL)
+        return problem_set(problem, TOKEN_FAILED,
+                           "no locked memory for the PIN; raise RLIMIT_MEMLOCK (ulimit -l)");
+    enum token_error error = TOKEN_FAILED;
+    if (ask_pin(config, description, pin, problem) == 0)
+        error = token_login(token, pin->size > 0 ? pin : NULL, problem); /* NULL: at its PIN pad */
+    pin_free(pin);
+    return error;
+}
+
+static enum token_error login(const struct token_config *config, struct token *token,
+                              struct problem *problem)
+{
+    struct token_description description;
+    enum token_error error = token_describe(token, &description, problem);
+    if (error != TOKEN_OK)
+        return error;
+    if (!description.login_required)
+        return token_login(token, NULL, problem);
+
+    struct pin *pin = NULL;
+    int found = config_read_pin(config, &pin, problem);
+    if (found < 0)
+        return TOKEN_FAILED;
+    if (found == 0)
+        return login_asking(config, token, &description, problem);
+    error = token_login(token, pin, problem);
+    pin_free(pin);
+    return error;
+}
+
+static enum token_error open_and_login(struct tokens *tokens, const struct token_config *config,
+                                       struct problem *problem)
+{
+    struct token *token = NULL;
+    enum token_error error = token_open_configured(config, &token, problem);
+    if (error == TOKEN_OK)
+        error = login(config, token, problem);
+    if (error == TOKEN_OK)
+        tokens->opened[tokens->count++] = token;
+    else
+        token_close(token);
+    return error;
+}
+
+/* --- Which tokens ---------------------------------------------------------------------------- */
+
+static const struct token_config *token_named(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->token_count; i++) {
+        if (strcmp(config->tokens[i].settings.name, name) == 0)
+            return &config->tokens[i];
+    }
+    report_failure("%s has no [token %s]; 'immure token list' shows the tokens", config->path,
+                   name);
+    return NULL;
+}
+
+static enum exit_status open_single(struct tokens *tokens, const struct token_config *config)
+{
+    struct problem problem;
+    if (open_and_login(tokens, config, &problem) != TOKEN_OK)
+        return report_failure("%s", problem.text);
+    return STATUS_OK;
+}
+
+static enum exit_status open_all(struct tokens *tokens)
+{
+    for (size_t i = 0; i < tokens->config->token_count; i++) {
+        struct problem problem;
+        if (open_and_login(tokens, &tokens->config->tokens[i], &problem) == TOKEN_OK)
+            continue;
+        report_warning("%s", problem.text);
+        tokens->missing++;
+    }
+    if (tokens->count == 0)
+        return report_failure("none of the tokens in %s can be used", tokens->config->path);
+    return STATUS_OK;
+}
+
+static enum exit_status no_token(const struct config *config)
+{
+    return report_failure("%s has no [token NAME] section; immure.conf(5) describes it",
+                          config->path);
+}
+
+enum exit_status tokens_open(const struct arguments *arguments, struct tokens *tokens)
+{
+    *tokens = (struct tokens){0};
+    enum exit_status status = config_open(arguments, &tokens->config);
+    if (status != STATUS_OK)
+        return status;
+    if (arguments->token != NULL) {
+        const struct token_config *named = token_named(tokens->config, arguments->token);
+        return named != NULL ? open_single(tokens, named) : STATUS_FAILED;
+    }
+    if (tokens->config->token_count == 0)
+        return no_token(tokens->config);
+    if (tokens->config->token_count == 1)
+        return open_single(tokens, &tokens->config->tokens[0]);
+    return open_all(tokens);
+}
+
+static enum exit_status which_token(const struct config *config)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < config->token_count && used < sizeof(names); i++)
+        used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i > 0 ? ", " : "",
+                                 config->tokens[i].settings.name);
+    return report_usage("several tokens are configured; say which with --token: %s", names);
+}
+
+enum exit_status tokens_open_one(const struct arguments *arguments, struct tokens *tokens)
+{
+    *tokens = (struct tokens){0};
+    enum exit_status status = config_open(arguments, &tokens->config);
+    if (status != STATUS_OK)
+        return status;
+    const struct config *config = tokens->config;
+    if (arguments->token == NULL && config->token_count == 0)
+        return no_token(config);
+    if (arguments->token == NULL && config->token_count > 1)
+        return which_token(config);
+    const struct token_config *chosen = &config->tokens[0];
+    if (arguments->token != NULL)
+        chosen = token_named(config, arguments->token);
+    return chosen != NULL ? open_single(tokens, chosen) : STATUS_FAILED;
+}
+
+void tokens_close(struct tokens *tokens)
+{
+    for (size_t i = 0; i < tokens->count; i++)
+        token_close(tokens->opened[i]);
+    config_free(tokens->config);
+    *tokens = (struct tokens){0};
+}
