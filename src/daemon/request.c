@@ -82,8 +82,8 @@ static enum wire_status decode(struct request *request, const uint8_t *datagram,
                     WIRE_VERSION);
     else if (status != WIRE_OK)
         problem_set(&request->problem, 0,
-                    "malformed request of %zu bytes%s (uid %u, pid %d): the connection is closed",
-                    size, truncated ? " or more" : "", (unsigned)request->connection->uid,
+                    "%zu bytes%s from uid %u (pid %d): the connection is closed", size,
+                    truncated ? " or more" : "", (unsigned)request->connection->uid,
                     (int)request->connection->pid);
     return status;
 }

@@ -1,0 +1,45 @@
+# What a person types; meson.build has the build, tools/ the scripts.
+
+BUILD   ?= build
+PREFIX  ?= /usr
+DESTDIR ?=
+CONF    := $(DESTDIR)/etc/immure/immure.conf
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@tools/install-packages --check build
+	@meson setup --prefix=$(PREFIX) $(BUILD)
+
+# Never replaces a configuration that is there.
+install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD)
+	@test -e $(CONF) || cp $(CONF).example $(CONF)
+
+demo:
+	@tools/demo start
+
+demo-stop:
+	@tools/demo stop
+
+test:
+	@tools/run-tests
+
+lint:
+	@tools/lint
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan
+
+help:
+	@echo 'make            build into $(BUILD)/'
+	@echo 'make demo       as root: nginx on https://localhost:8443 with its keys in a SoftHSM token'
+	@echo 'make demo-stop  end the demo and remove what it made'
+	@echo 'make test       as root: install what is missing and run every test'
+	@echo 'make lint       clang-format, cppcheck and clang-tidy'
+	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
+	@echo 'make clean      remove the build directories'
+
+.PHONY: all install demo demo-stop test lint clean help

@@ -1,0 +1,175 @@
+"""Fixtures of the end-to-end tests; harness/ has what they are made of."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from harness.nginx import Nginx, certificate_lines
+from harness.pki import KEY_TYPES, Authority, make_key
+from harness.process import run
+from harness.stage import BUILD, Stage
+from harness.token import GRANTS, Immured, SoftToken
+
+HOSTS = Path(__file__).parent / "hosts"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: left out of the run under sanitizers, as too slow or not possible")
+
+
+def pytest_collection_modifyitems(items):
+    reason = None
+    if os.geteuid() != 0:
+        reason = "needs root: nginx's workers and immured run as users of their own"
+    elif not (BUILD / "build.ninja").exists():
+        raise pytest.UsageError(f"{BUILD} is not built; run make, or set IMMURE_BUILD")
+    for item in items if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """With a failed test, shows the end of the log of each server that it used."""
+    report = (yield).get_result()
+    if report.failed:
+        for name, fixture in getattr(item, "funcargs", {}).items():
+            if hasattr(fixture, "log"):
+                report.sections.append((f"log of {name}", fixture.log()[-6000:]))
+
+
+@pytest.fixture(scope="session")
+def workspace():
+    """A directory that every user can enter."""
+    directory = Path(tempfile.mkdtemp(prefix="immure-e2e-"))
+    directory.chmod(0o755)
+    yield directory
+    if "IMMURE_KEEP" not in os.environ:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def directory(workspace):
+    """A directory for one test."""
+    path = Path(tempfile.mkdtemp(dir=workspace))
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="session")
+def stage(workspace):
+    return Stage(workspace)
+
+
+@pytest.fixture(scope="session")
+def authority(workspace):
+    return Authority(workspace)
+
+
+@pytest.fixture(scope="session")
+def token(workspace):
+    return SoftToken(workspace)
+
+
+@pytest.fixture(scope="session")
+def immured(stage, workspace, token):
+    """The immured of tests that do it no harm."""
+    daemon = Immured(stage, workspace / "immured", token.section() + GRANTS, token.env)
+    yield daemon.start()
+    daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def keys(immured, authority, workspace):
+    """A key of each type in the token, by its type's name."""
+    directory = workspace / "keys"
+    directory.mkdir()
+    return {t: make_key(immured, authority, directory, t, t) for t in KEY_TYPES}
+
+
+@pytest.fixture
+def make_immured(stage, directory, token):
+    """Makes an immured of the test's own; not started."""
+    made = []
+
+    def make(sections=None, env=None):
+        sections = sections or token.section() + GRANTS
+        daemon = Immured(stage, directory / f"d{len(made)}", sections, token.env | (env or {}))
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def openssl_conf(stage, workspace, immured):
+    """openssl.cnf with the provider, which talks to the shared immured."""
+    return stage.write_openssl_conf(workspace / "openssl.cnf", immured.socket)
+
+
+@pytest.fixture
+def make_nginx(stage, directory):
+    """Makes an nginx of the test's own that talks to `socket`; not configured, not started."""
+    made = []
+
+    def make(socket, **options):
+        conf = stage.write_openssl_conf(directory / f"openssl{len(made)}.cnf", socket, **options)
+        made.append(Nginx(stage, directory / f"nginx{len(made)}", conf))
+        return made[-1]
+
+    yield make
+    for nginx in made:
+        nginx.stop()
+
+
+@pytest.fixture(scope="session")
+def web(stage, workspace, openssl_conf, keys):
+    """nginx with a server for each key."""
+    nginx = Nginx(stage, workspace / "nginx", openssl_conf)
+    nginx.configure(*((key.host, certificate_lines(key)) for key in keys.values()))
+    yield nginx.start()
+    nginx.stop()
+
+
+@pytest.fixture
+def own(make_immured, make_nginx, keys):
+    """An immured and an nginx that a test may kill; nginx serves the P-256 and RSA-2048 keys."""
+    immured = make_immured().start()
+    nginx = make_nginx(immured.socket)
+    served = [keys["p256"], keys["rsa2048"]]
+    nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
+    return SimpleNamespace(
+        immured=immured, nginx=nginx, hosts=[key.host for key in served],
+        log=lambda: f"{immured.log()}\n--- nginx\n{nginx.log()}",
+    )
+
+
+@pytest.fixture(scope="session")
+def host_program(stage, workspace):
+    """Compiles hosts/NAME.c, a small program that uses the provider."""
+    built = {}
+
+    def build(name):
+        if name not in built:
+            built[name] = workspace / name
+            run(
+                *"gcc -std=gnu11 -O1 -g -Wall -Wextra -Werror -pthread -o".split(), built[name],
+                *(HOSTS / f"{name}.c", "-lssl", "-lcrypto"),
+            )
+        return built[name]
+
+    return build
+
+
+@pytest.fixture
+def openssl(stage, openssl_conf):
+    """openssl with the provider."""
+
+    def call(*arguments, conf=openssl_conf, **options):
+        return run("openssl", *arguments, env=stage.host_env(conf), **options)
+
+    return call

@@ -1,0 +1,57 @@
+"""TLS clients of two libraries; all verify the certificate chain and the name, or fail."""
+
+import re
+from collections import namedtuple
+
+from .process import run
+
+# How the handshake was made, in the client's own words.
+Handshake = namedtuple("Handshake", "protocol cipher signature")
+
+
+def field(pattern, text):
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match, f"no {pattern!r} in:\n{text}"
+    return match[1].strip()
+
+
+def s_client(authority, port, host, *options, status=0):
+    """openssl s_client; the Handshake's signature is such as "RSA-PSS SHA256"."""
+    result = authority.openssl(
+        *("s_client", "-connect", f"127.0.0.1:{port}", "-servername", host),
+        *("-CAfile", authority.certificate, "-verify_hostname", host, "-verify_return_error", *options),
+        status=status,
+    )
+    if status != 0:
+        return result.text
+    assert "Verify return code: 0 (ok)" in result.text, result.text
+    digest = re.search(r"^Peer signing digest: (.*)$", result.text, re.MULTILINE)
+    kind = field(r"^Peer signature type: (.*)$", result.text)
+    return Handshake(
+        field(r"^New, (.*), Cipher is ", result.text),
+        field(r"^New, .*, Cipher is (.*)$", result.text),
+        f"{kind} {digest[1]}" if digest else kind,
+    )
+
+
+def gnutls_cli(authority, port, host, priority, status=0):
+    """gnutls-cli; the Handshake's signature is such as "RSA-PSS-RSAE-SHA256"."""
+    result = run(
+        *("gnutls-cli", "--x509cafile", authority.certificate, "--port", str(port)),
+        *("--sni-hostname", host, "--verify-hostname", host, "--priority", priority, "127.0.0.1"),
+        status=status,
+    )
+    if status != 0:
+        return result.text
+    assert "The certificate is trusted" in result.text, result.text
+    parts = field(r"^- Description: (.*)$", result.text)[1:-1].split(")-(")
+    return Handshake(parts[0], parts[-1], parts[2])
+
+
+def curl(authority, port, host, *options, path="/", env=None, status=0):
+    """The page's text, fetched by curl from the server that answers to `host`."""
+    return run(
+        *("curl", "--silent", "--show-error", "--fail", "--max-time", "20"),
+        *("--cacert", authority.certificate, "--resolve", f"{host}:{port}:127.0.0.1", *options),
+        f"https://{host}:{port}{path}", env=env or authority.env, status=status,
+    ).text

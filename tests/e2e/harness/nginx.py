@@ -1,0 +1,108 @@
+"""Debian's nginx with a configuration, pid and logs of its own; workers run as www-data."""
+
+import os
+import signal
+from pathlib import Path
+
+from .process import children, end, free_port, is_running, run, wait_until
+
+NGINX = "/usr/sbin/nginx"
+WORKERS = 2
+
+CONFIGURATION = """
+user www-data;
+worker_processes {workers};
+pid {directory}/nginx.pid;
+error_log {directory}/error.log info;
+{environment}
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/tmp/body;
+    proxy_temp_path {directory}/tmp/proxy;
+    fastcgi_temp_path {directory}/tmp/fastcgi;
+    uwsgi_temp_path {directory}/tmp/uwsgi;
+    scgi_temp_path {directory}/tmp/scgi;
+    ssl_session_cache off;
+    ssl_session_tickets off;
+    {servers}
+}}
+"""
+
+SERVER = """
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        server_name {name};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        {lines}
+        location / {{ return 200 "served $server_name\\n"; }}
+    }}
+"""
+
+
+def certificate_lines(*keys):
+    return "".join(f"ssl_certificate {k.certificate}; ssl_certificate_key {k.reference};\n" for k in keys)
+
+
+class Nginx:
+    """`start()` starts it with `servers`: pairs of server name and lines for its block."""
+
+    def __init__(self, stage, directory, openssl_conf):
+        self.directory = directory
+        (directory / "tmp").mkdir(parents=True)
+        self.env = stage.host_env(openssl_conf)
+        self.conf = directory / "nginx.conf"
+        self.pid_file = directory / "nginx.pid"
+        self.port = free_port()
+
+    def configure(self, *servers):
+        passed_on = [n for n in ("OPENSSL_CONF", "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS") if n in self.env]
+        self.conf.write_text(
+            CONFIGURATION.format(
+                workers=WORKERS,
+                directory=self.directory,
+                environment="".join(f"env {name};\n" for name in passed_on),
+                servers="".join(SERVER.format(port=self.port, name=n, lines=l) for n, l in servers),
+            )
+        )
+        return self
+
+    def command(self, *arguments, status=0):
+        return run(
+            *(NGINX, "-p", f"{self.directory}/", "-e", self.directory / "error.log"),
+            *("-c", self.conf, *arguments), env=self.env, status=status,
+        )
+
+    def test(self, status=0):
+        return self.command("-t", status=status).text
+
+    def start(self):
+        self.command()
+        wait_until(lambda: self.pid() and len(self.workers()) == WORKERS, "nginx's workers")
+        return self
+
+    def pid(self, suffix=""):
+        path = Path(f"{self.pid_file}{suffix}")
+        text = path.read_text().strip() if path.exists() else ""
+        return int(text) if text else None
+
+    def workers(self, pid=None):
+        return children(pid or self.pid())
+
+    def signal(self, name, pid=None):
+        os.kill(pid or self.pid(), getattr(signal, name))
+
+    def reload(self):
+        """nginx -s reload, and waits until every old worker has been asked to go."""
+        before = set(self.workers())
+        self.command("-s", "reload")
+        wait_until(lambda: len(set(self.workers()) - before) == WORKERS, "new workers")
+
+    def stop(self):
+        for pid in (self.pid(".oldbin"), self.pid()):
+            if pid and is_running(pid):
+                end(pid, signal.SIGTERM)
+
+    def log(self):
+        path = self.directory / "error.log"
+        return path.read_text(errors="replace") if path.exists() else ""

@@ -1,0 +1,85 @@
+"""A throw-away CA, and the keys in the token with their references and certificates."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .process import run
+
+KEY_TYPES = ("p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "ed25519")
+# openssl.cnf without any provider section: what OpenSSL does by itself.
+PLAIN_CONF = "[req]\ndistinguished_name = dn\n[dn]\n"
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+    reference: Path
+    certificate: Path
+    public_key: Path  # PEM, written by openssl from the certificate
+
+    @property
+    def host(self):
+        return f"{self.name}.immure.test"
+
+    @property
+    def id(self):
+        """Its name on the wire: SHA-256 of the SubjectPublicKeyInfo."""
+        der = run("openssl", "pkey", "-pubin", "-in", self.public_key, "-outform", "DER").stdout
+        return hashlib.sha256(der).digest()
+
+
+class Authority:
+    """Signs CSRs with a P-256 key in a file, by an openssl that knows no provider."""
+
+    def __init__(self, directory):
+        self.directory = directory / "ca"
+        self.directory.mkdir()
+        self.plain_conf = self.directory / "openssl.cnf"
+        self.plain_conf.write_text(PLAIN_CONF)
+        self.env = os.environ | {"OPENSSL_CONF": str(self.plain_conf)}
+        self.key = self.directory / "ca.key"
+        self.certificate = self.directory / "ca.pem"
+        self.openssl(
+            *"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split(),
+            *("-subj", "/CN=e2e CA", "-keyout", self.key, "-out", self.certificate),
+            *("-addext", "basicConstraints=critical,CA:true", "-addext", "keyUsage=keyCertSign"),
+        )
+
+    def openssl(self, *arguments, **options):
+        """openssl without the provider: to make file keys, and to verify."""
+        return run("openssl", *arguments, env=self.env, **options)
+
+    def sign(self, csr, certificate, *options):
+        self.openssl(
+            *("x509", "-req", "-in", csr, "-days", "2", "-copy_extensions", "copy"),
+            *("-CA", self.certificate, "-CAkey", self.key, "-out", certificate, *options),
+        )
+        return certificate
+
+    def file_key(self, name, host):
+        """A key and certificate in files: (key, certificate)."""
+        key, csr, certificate = (self.directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
+        self.openssl(
+            *"req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(),
+            *("-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"),
+            *("-keyout", key, "-out", csr),
+        )
+        return key, self.sign(csr, certificate)
+
+
+def make_key(immured, authority, directory, name, key_type):
+    """Makes a key in the token as an operator does: generate, reference, CSR, certificate."""
+    host = f"{name}.immure.test"
+    reference, csr = directory / f"{name}.pem", directory / f"{name}.csr"
+    immured.cli("key", "generate", name, "--type", key_type)
+    reference.write_bytes(immured.cli("key", "reference", name).stdout)
+    request = immured.cli("csr", name, "--subject", f"/CN={host}", "--san", f"DNS:{host}")
+    csr.write_bytes(request.stdout)
+    certificate = authority.sign(csr, directory / f"{name}.crt")
+    public_key = directory / f"{name}.pub"
+    public_key.write_bytes(
+        authority.openssl("x509", "-in", certificate, "-noout", "-pubkey").stdout
+    )
+    return Key(name, reference, certificate, public_key)

@@ -1,0 +1,76 @@
+"""Running programs: all bounded in time, all ended by pid, with their output when they fail."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+
+def run(*command, env=None, input="", timeout=60, status=0):
+    """Runs a command and returns its result; `status` is the one expected, None for any."""
+    command = [str(word) for word in command]
+    data = input if isinstance(input, bytes) else input.encode()
+    result = subprocess.run(
+        command, env=env, input=data, timeout=timeout, capture_output=True, check=False
+    )
+    result.text = (result.stdout + result.stderr).decode(errors="replace")
+    if status is not None and result.returncode != status:
+        raise AssertionError(
+            f"exit status {result.returncode}, not {status}: {' '.join(command)}\n{result.text}"
+        )
+    return result
+
+
+def wait_until(condition, what, timeout=10):
+    """Returns what `condition()` returns as soon as it is true."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children(pid):
+    """The pids of a process's children."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def end(pid, ask=signal.SIGTERM, timeout=10):
+    """Asks a process to end, and insists when it has not within `timeout`. True: it did as asked."""
+    try:
+        os.kill(pid, ask)
+        wait_until(lambda: not is_running(pid), f"end of process {pid}", timeout)
+        return True
+    except ProcessLookupError:
+        return True
+    except AssertionError:
+        for child in children(pid):
+            os.kill(child, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        return False

@@ -1,0 +1,68 @@
+"""What is under test: an installation of one build directory, and how its programs are run."""
+
+import json
+import os
+from pathlib import Path
+
+from .process import run
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get("IMMURE_BUILD", REPOSITORY / "build")).resolve()
+
+# immured runs as a user of its own, which needs nothing but its name.
+DAEMON_USER = "daemon"
+# Vendor libraries leak what they like at exit.
+LEAK_SUPPRESSIONS = "leak:libsofthsm2\nleak:pkcs11-spy\nleak:libp11-kit\n"
+
+
+def is_sanitized():
+    options = json.loads((BUILD / "meson-info/intro-buildoptions.json").read_text())
+    return any(o["name"] == "b_sanitize" and o["value"] != "none" for o in options)
+
+
+def library(name):
+    return str(Path(run("gcc", f"-print-file-name={name}").stdout.decode().strip()).resolve())
+
+
+class Stage:
+    """The installation under `root`."""
+
+    def __init__(self, directory):
+        self.root = directory / "install"
+        self.sanitized = is_sanitized()
+        run("meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", self.root)
+        self.immured = self.root / "usr/sbin/immured"
+        self.immure = self.root / "usr/bin/immure"
+        self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
+        suppressions = directory / "leaks.txt"
+        suppressions.write_text(LEAK_SUPPRESSIONS)
+        self.own_env = os.environ | {
+            # The slow unwinder sees through libcrypto, to the library whose leak it is.
+            "ASAN_OPTIONS": "detect_leaks=1:fast_unwind_on_malloc=0",
+            "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        }
+
+    def host_env(self, openssl_conf):
+        """The environment of a program that loads the provider."""
+        env = os.environ | {"OPENSSL_CONF": str(openssl_conf)}
+        if self.sanitized:  # the program is not, and leaks by nature
+            env["LD_PRELOAD"] = f"{library('libasan.so')}:{library('libubsan.so')}"
+            env["ASAN_OPTIONS"] = "detect_leaks=0"
+            env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
+        return env
+
+    def write_openssl_conf(self, path, socket, order=("default", "immure"), timeout_ms=None):
+        """An openssl.cnf that activates both providers in this order."""
+        timeout = f"timeout = {timeout_ms}\n" if timeout_ms else ""
+        sections = {
+            "default": "[default_provider]\nactivate = 1\n",
+            "immure": f"[immure_provider]\nmodule = {self.provider}\nsocket = {socket}\n{timeout}activate = 1\n",
+        }
+        path.write_text(
+            "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n"
+            + "".join(f"{name} = {name}_provider\n" for name in order)
+            + "".join(sections[name] for name in order)
+            + "[req]\ndistinguished_name = dn\n[dn]\n"
+        )
+        return path

@@ -1,0 +1,154 @@
+"""SoftHSM tokens, and immured that uses them."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from .process import children, end, is_running, run, wait_until
+from .stage import DAEMON_USER
+
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "4711-e2e"
+
+# Who may do what with every key in the tests: nginx's workers only what TLS needs.
+GRANTS = """
+[grant nginx]
+user = www-data
+keys = *
+use = tls-server
+
+[grant operator]
+user = root
+keys = *
+use = sign
+"""
+
+
+def as_daemon(*command):
+    """The command, run as immured's user."""
+    return ("setpriv", f"--reuid={DAEMON_USER}", f"--regid={DAEMON_USER}", "--clear-groups", *command)
+
+
+def write_private(path, text):
+    """A file that only immured's user can read."""
+    path.write_text(text)
+    path.chmod(0o600)
+    shutil.chown(path, DAEMON_USER, DAEMON_USER)
+    return path
+
+
+class SoftToken:
+    """A SoftHSM directory with one token called `label`."""
+
+    def __init__(self, directory, label="e2e"):
+        self.label = label
+        self.objects = directory / "softhsm"
+        self.objects.mkdir(mode=0o700)
+        shutil.chown(self.objects, DAEMON_USER, DAEMON_USER)
+        self.conf = directory / "softhsm2.conf"
+        self.conf.write_text(f"directories.tokendir = {self.objects}\nlog.level = ERROR\n")
+        self.env = {"SOFTHSM2_CONF": str(self.conf)}
+        self.pin_file = write_private(directory / "pin", PIN + "\n")
+        run(
+            *as_daemon("softhsm2-util", "--init-token", "--free", "--label", label),
+            *("--so-pin", "12345678", "--pin", PIN),
+            env=os.environ | self.env,
+        )
+
+    def section(self, module=SOFTHSM, label=None, pin_file=None):
+        """Its section of immure.conf, or one with something wrong."""
+        return (
+            f"[token soft]\nmodule = {module}\nuri = pkcs11:token={label or self.label}\n"
+            f"pin-file = {pin_file or self.pin_file}\n"
+        )
+
+
+class Immured:
+    """An immured with a configuration of its own: `sections` is all but [immured]."""
+
+    def __init__(self, stage, directory, sections, env):
+        directory.mkdir(exist_ok=True)
+        shutil.chown(directory, DAEMON_USER, DAEMON_USER)
+        self.stage = stage
+        self.conf = directory / "immure.conf"
+        self.socket = directory / "immure.sock"
+        self.log_file = directory / "immured.log"
+        self.env = stage.own_env | env | {"IMMURE_CONF": str(self.conf)}
+        self.process = None
+        self.configure(sections)
+
+    def configure(self, sections):
+        self.conf.write_text(f"[immured]\nsocket = {self.socket}\n\n{sections}")
+
+    def start(self):
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                as_daemon(self.stage.immured, "-c", self.conf),
+                env=self.env | {"ASAN_OPTIONS": "detect_leaks=1"},  # with the fast unwinder
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.is_listening, f"immured on {self.socket}: {self.log()}")
+        return self
+
+    def is_listening(self):
+        assert self.process.poll() is None, f"immured ended: {self.log()}"
+        return f" {self.socket}\n" in Path("/proc/net/unix").read_text()
+
+    def is_up(self):
+        return self.process is not None and self.process.poll() is None
+
+    def workers(self):
+        return children(self.process.pid)
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def kill(self):
+        """SIGKILL to master and worker at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not self.is_listening_somewhere(), "end of immured's processes")
+
+    def is_listening_somewhere(self):
+        return f" {self.socket}\n" in Path("/proc/net/unix").read_text()
+
+    def stop(self):
+        """SIGTERM, after which it must end by itself, and with status 0."""
+        if not self.is_up():
+            return
+        workers = self.workers()
+        asked = end_child(self.process)
+        for worker in workers:
+            if is_running(worker):
+                end(worker, signal.SIGKILL)
+        self.check_sanitizers()
+        assert asked and self.process.returncode == 0, f"{self.process.returncode}: {self.log()}"
+
+    def check_sanitizers(self):
+        for sign in ("Sanitizer", "runtime error:"):
+            assert sign not in self.log(), self.log()
+
+    def log(self):
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def cli(self, *arguments, status=0, input="", timeout=120):
+        """immure as the token's owner."""
+        command = as_daemon(self.stage.immure, *arguments)
+        return run(*command, env=self.env, status=status, input=input, timeout=timeout)
+
+
+def end_child(process, timeout=10):
+    """SIGTERM to a child of ours; True when that was enough."""
+    process.terminate()
+    try:
+        process.wait(timeout)
+        return True
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return False

@@ -1,0 +1,60 @@
+"""The local protocol, spoken from outside: doc/protocol.md describes it."""
+
+import socket
+import struct
+from collections import namedtuple
+
+REQUEST = struct.Struct(">BBHIQ32s")
+REPLY = struct.Struct(">BBHIQ")
+VERSION = 1
+SIGN, SIGN_DIGEST, FIND_KEY, STATUS = 1, 2, 3, 4
+ECDSA_SHA256 = 0x0403
+RSA_PSS_SHA256 = 0x0804
+DATAGRAM_SIZE_MAX = 32768
+(
+    OK, MALFORMED, UNSUPPORTED_VERSION, UNSUPPORTED_OPERATION, UNSUPPORTED_SCHEME, NOT_GRANTED,
+    MESSAGE_REFUSED, UNKNOWN_KEY, KEY_NOT_FOUND, KEY_AMBIGUOUS, TOKEN_UNAVAILABLE,
+) = range(11)
+
+Reply = namedtuple("Reply", "status payload")
+
+
+def request(operation, payload=b"", version=VERSION, scheme=0, key_id=bytes(32), request_id=7):
+    return REQUEST.pack(version, operation, scheme, 2000, request_id, key_id) + payload
+
+
+class Connection:
+    """One SOCK_SEQPACKET connection to immured; `with` closes it."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(10)
+        self.socket.connect(str(path))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, datagram):
+        self.socket.send(datagram)
+
+    def receive(self):
+        """The next reply, or None when the connection was closed."""
+        try:
+            datagram = self.socket.recv(DATAGRAM_SIZE_MAX + 1)
+        except ConnectionResetError:
+            return None
+        if not datagram:
+            return None
+        version, _, status, reserved, _ = REPLY.unpack_from(datagram)
+        assert (version, reserved) == (VERSION, 0)
+        return Reply(status, datagram[REPLY.size :])
+
+    def call(self, datagram):
+        try:
+            self.send(datagram)
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+        return self.receive()
