@@ -122,8 +122,8 @@ static void names_that_no_certificate_should_have_are_refused(void **state)
         "DNS:",
         "a@b",
         "dirName:x",
-        "b\xc3\xbc"
-        "cher",
+        ("b\xc3\xbc"
+         "cher"),
         "https://a/",
         "otherName:1.2.3;UTF8:x",
     };
