@@ -1,6 +1,7 @@
 """SoftHSM tokens, and immured that uses them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -83,6 +84,7 @@ class Immured:
         self.conf.write_text(f"[immured]\nsocket = {self.socket}\n\n{sections}")
 
     def start(self):
+        before = len(self.log())
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 as_daemon(self.stage.immured, "-c", self.conf),
@@ -92,7 +94,11 @@ class Immured:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self.is_listening, f"immured on {self.socket}: {self.log()}")
+        wait_until(self.is_listening, f"immured on {self.socket}")
+        # A SoftHSM login rewrites a file, and another process that opens the token just then
+        # finds none. So nobody else does until the token is up, or known not to come up.
+        settled = re.compile(" keys found |] error: token ")
+        wait_until(lambda: settled.search(self.log(), before), "immured's token")
         return self
 
     def is_listening(self):
