@@ -71,8 +71,11 @@ static int ask_once(int fd, const char *question, bool echo, char *text, size_t 
     for (size_t i = 0; i < ARRAY_SIZE(guarded_signals); i++)
         sigaddset(&blocked, guarded_signals[i]);
     sigprocmask(SIG_BLOCK, &blocked, &before);
-    for (size_t i = 0; i < ARRAY_SIZE(guarded_signals); i++)
-        sigaction(guarded_signals[i], &action, &old[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(guarded_signals); i++) {
+        sigaction(guarded_signals[i], NULL, &old[i]);
+        if (old[i].sa_handler != SIG_IGN)
+            sigaction(guarded_signals[i], &action, NULL);
+    }
 
     set_echo(fd, &settings, echo);
     dprintf(fd, "%s", question);

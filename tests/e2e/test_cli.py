@@ -104,6 +104,7 @@ class Operator:
         """
         pid, terminal = pty.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background jobs
             command = [str(word) for word in self.command(*arguments)]
             os.execvpe(command[0], command, self.env)
         shown, rest = "", list(answers)
