@@ -2,18 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-
-/* Between tries to connect: a restart of immured takes tens of milliseconds. */
-#define RETRY_PAUSE_FIRST_MS 1
-#define RETRY_PAUSE_MAX_MS   50
+#include "client/address.h"
 
 struct client {
     int fd;      /* connected socket, or -1 */
@@ -32,11 +27,7 @@ struct client *client_new(const char *path)
     if (client == NULL)
         return NULL;
     client->fd = -1;
-    client->address.sun_family = AF_UNIX;
-    /* A path that does not fit is cut here and refused in connect_once(). */
-    snprintf(client->address.sun_path, sizeof(client->address.sun_path), "%s", path);
-    if (strlen(path) >= sizeof(client->address.sun_path))
-        client->address.sun_path[0] = '\0';
+    client->address = address_of_path(path);
     return client;
 }
 
@@ -57,22 +48,9 @@ void client_free(struct client *client)
 
 static int connect_once(struct client *client, struct problem *problem)
 {
-    if (client->address.sun_path[0] == '\0')
-        return problem_set(problem, -1, "the socket's path is empty or over %zu bytes long",
-                           sizeof(client->address.sun_path) - 1);
-
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return problem_set(problem, -1, "cannot make a socket: %s", strerror(errno));
-    if (connect(fd, (struct sockaddr *)&client->address, sizeof(client->address)) != 0) {
-        problem_set(problem, -1, "cannot reach immured at %s: %s; is it running?",
-                    client->address.sun_path, strerror(errno));
-        close(fd);
-        return -1;
-    }
-    client->fd = fd;
+    client->fd = address_connect(&client->address, problem);
     client->owner = getpid();
-    return 0;
+    return client->fd >= 0 ? 0 : -1;
 }
 
 static void pause_ms(uint32_t milliseconds)
