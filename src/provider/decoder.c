@@ -134,6 +134,15 @@ static int decode_der(void *context, OSSL_CORE_BIO *in, int selection, OSSL_CALL
     return result;
 }
 
+/* The label in what follows "-----BEGIN ". */
+static void read_label(const char *text, char label[LINE_SIZE])
+{
+    snprintf(label, LINE_SIZE, "%.*s", (int)strcspn(text, "\r\n"), text);
+    char *dashes = strstr(label, PEM_DASHES);
+    if (dashes != NULL)
+        *dashes = '\0';
+}
+
 /*
  * Reads up to and with the end of the next PEM block and keeps its lines in `block`, unless it
  * grows too long to be ours. True if there was one.
@@ -142,24 +151,20 @@ static bool read_block(BIO *in, BIO *block, char label[LINE_SIZE])
 {
     char line[LINE_SIZE];
     size_t kept = 0;
+    bool ended = false;
 
     label[0] = '\0';
-    while (BIO_gets(in, line, sizeof(line)) > 0) {
-        if (label[0] == '\0' && strncmp(line, PEM_BEGIN, strlen(PEM_BEGIN)) == 0) {
-            strcpy(label, line + strlen(PEM_BEGIN)); /* shorter than `line` */
-            label[strcspn(label, "\r\n")] = '\0';
-            char *dashes = strstr(label, PEM_DASHES);
-            if (dashes != NULL)
-                *dashes = '\0';
-        }
+    while (!ended && BIO_gets(in, line, sizeof(line)) > 0) {
+        if (label[0] == '\0' && strncmp(line, PEM_BEGIN, strlen(PEM_BEGIN)) == 0)
+            read_label(line + strlen(PEM_BEGIN), label);
         if (label[0] == '\0')
             continue;
         kept += strlen(line);
         if (kept <= PEM_BLOCK_SIZE_MAX)
             BIO_puts(block, line);
-        if (strncmp(line, PEM_END, strlen(PEM_END)) == 0)
-            return true;
+        ended = strncmp(line, PEM_END, strlen(PEM_END)) == 0;
     }
+    OPENSSL_cleanse(line, sizeof(line)); /* of somebody's private key, perhaps */
     return label[0] != '\0';
 }
 
@@ -253,7 +258,6 @@ static int decode_pem(void *context, OSSL_CORE_BIO *in, int selection, OSSL_CALL
         result = decode_block(decoder->provider, block, label, callback, argument);
     BIO_free(block);
     BIO_free(bio);
-    OPENSSL_cleanse(label, sizeof(label));
     return result;
 }
 

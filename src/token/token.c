@@ -96,8 +96,9 @@ static void add_label(struct label_list *list, const struct slot *slot, bool rea
         list->text[list->used] = '\0';
 }
 
-static enum token_error match_slots(struct token *token, P11KitUri *uri, const CK_SLOT_ID *slots,
-                                    CK_ULONG count, struct problem *problem)
+static enum token_error match_slots(struct token *token, P11KitUri *uri, const char *text,
+                                    const CK_SLOT_ID *slots, CK_ULONG count,
+                                    struct problem *problem)
 {
     struct label_list labels = {.text = "none"};
     unsigned matches = 0;
@@ -113,9 +114,9 @@ static enum token_error match_slots(struct token *token, P11KitUri *uri, const C
     if (matches == 1)
         return TOKEN_OK;
     return problem_set(problem, TOKEN_BAD_URI,
-                       "its URI fits %s token of the module; correct it, for example with "
+                       "its URI %s fits %s token of the module; correct it, for example with "
                        "token= or serial=; tokens there: %s",
-                       matches == 0 ? "no" : "more than one", labels.text);
+                       text, matches == 0 ? "no" : "more than one", labels.text);
 }
 
 static enum token_error find_slot(struct token *token, const char *text, struct problem *problem)
@@ -134,7 +135,7 @@ static enum token_error find_slot(struct token *token, const char *text, struct 
     else if ((rv = list_slots(token, &slots, &count)) != CKR_OK)
         error = rv_problem(rv, "C_GetSlotList", problem);
     else
-        error = match_slots(token, uri, slots, count, problem);
+        error = match_slots(token, uri, text, slots, count, problem);
     free(slots);
     p11_kit_uri_free(uri);
     return error;
