@@ -135,8 +135,8 @@ static int worth_repeating(enum attempt attempt, const struct wire_reply *reply)
             (reply->status == WIRE_BUSY || reply->status == WIRE_SHUTTING_DOWN));
 }
 
-static enum client_error finish(const struct wire_reply *reply, uint8_t *payload, size_t *size,
-                                uint16_t *status, struct problem *problem)
+enum client_error client_take_reply(const struct wire_reply *reply, uint8_t *payload, size_t *size,
+                                    uint16_t *status, struct problem *problem)
 {
     *status = reply->status;
     if (reply->status != WIRE_OK) {
@@ -171,11 +171,13 @@ enum client_error client_call(struct client *client, struct wire_request *reques
     for (;;) {
         enum attempt attempt = exchange(client, request, deadline, &reply, problem);
         if (!worth_repeating(attempt, &reply))
-            return attempt == ATTEMPT_TIMEOUT ? CLIENT_TIMEOUT
-                                              : finish(&reply, payload, size, status, problem);
+            return attempt == ATTEMPT_TIMEOUT
+                       ? CLIENT_TIMEOUT
+                       : client_take_reply(&reply, payload, size, status, problem);
         if (clock_left_ms(deadline) <= pause)
-            return attempt == ATTEMPT_LOST ? CLIENT_UNREACHABLE
-                                           : finish(&reply, payload, size, status, problem);
+            return attempt == ATTEMPT_LOST
+                       ? CLIENT_UNREACHABLE
+                       : client_take_reply(&reply, payload, size, status, problem);
         pause_ms(pause);
         pause = pause * 2 > RETRY_PAUSE_MAX_MS ? RETRY_PAUSE_MAX_MS : pause * 2;
     }

@@ -46,4 +46,11 @@ enum client_error client_call(struct client *client, struct wire_request *reques
                               uint32_t timeout_ms, uint8_t *payload, size_t *size, uint16_t *status,
                               struct problem *problem) MUST_USE;
 
+/*
+ * What a reply is for its caller: CLIENT_OK, CLIENT_REFUSED or CLIENT_PROTOCOL, with `payload`,
+ * `*size`, `*status` and the problem as for client_call(). Shared with pipeline.c.
+ */
+enum client_error client_take_reply(const struct wire_reply *reply, uint8_t *payload, size_t *size,
+                                    uint16_t *status, struct problem *problem) MUST_USE;
+
 #endif

@@ -1,16 +1,39 @@
 #include "provider/provider.h"
 
+#include <openssl/async.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
 #include "base/clock.h"
+#include "client/pipeline.h"
 
 /*
  * A thread takes a connection at its first request and keeps it until it ends. Connections stay
  * in a list that only grows, so that threads meet in no lock, not even one that a fork() could
  * leave taken; one that an ended thread gave back is taken again by the next.
+ *
+ * Within an ASYNC job (ASYNC_start_job(3)) the request goes through a pipeline, and the job is
+ * paused until the reply is there. A host that gave a callback gets one descriptor for all jobs
+ * of a thread, and is called for each that can go on. One that watches descriptors alone could
+ * not tell whose reply has come, and wants a descriptor that is this SSL's for its life (HAProxy):
+ * it gets an epoll descriptor, which holds a connection while a request is under way.
  */
 struct connection {
     struct connection *next;
     atomic_bool taken;
     struct client *client;
+    struct pipeline *pipeline;
+};
+
+/* What a request needs and what comes of it. */
+struct call {
+    struct wire_request *request;
+    uint64_t deadline; /* base/clock.h */
+    uint8_t *payload;
+    size_t *size;
+    uint16_t status;
+    struct problem problem;
 };
 
 bool connections_init(struct provider *provider)
@@ -24,13 +47,20 @@ void connections_free(struct provider *provider)
     while (connection != NULL) {
         struct connection *next = connection->next;
         client_free(connection->client);
+        pipeline_free(connection->pipeline);
         OPENSSL_free(connection);
         connection = next;
     }
     CRYPTO_THREAD_cleanup_local(&provider->connection_key);
 }
 
-static void give_back(void *provctx)
+static void give_back(struct connection *connection)
+{
+    atomic_store_explicit(&connection->taken, false, memory_order_release);
+}
+
+/* Called by OpenSSL when a thread ends. */
+static void end_thread(void *provctx)
 {
     struct provider *provider = provctx;
     struct connection *connection = CRYPTO_THREAD_get_local(&provider->connection_key);
@@ -39,7 +69,7 @@ static void give_back(void *provctx)
     CRYPTO_THREAD_set_local(&provider->connection_key, NULL);
     client_free(connection->client);
     connection->client = NULL;
-    atomic_store_explicit(&connection->taken, false, memory_order_release);
+    give_back(connection);
 }
 
 static struct connection *take_idle(struct provider *provider)
@@ -65,30 +95,158 @@ static struct connection *add(struct provider *provider)
     return connection;
 }
 
-/* This thread's client, made at its first use. */
-static struct client *thread_client(struct provider *provider)
+static struct connection *take(struct provider *provider)
+{
+    struct connection *connection = take_idle(provider);
+    return connection != NULL ? connection : add(provider);
+}
+
+/* This thread's connection, taken at its first use. */
+static struct connection *thread_connection(struct provider *provider)
 {
     struct connection *connection = CRYPTO_THREAD_get_local(&provider->connection_key);
     if (connection != NULL)
-        return connection->client;
+        return connection;
 
-    connection = take_idle(provider);
-    if (connection == NULL)
-        connection = add(provider);
+    connection = take(provider);
     if (connection == NULL)
         return NULL;
-    connection->client = client_new(provider->socket);
-    if (connection->client != NULL &&
-        CRYPTO_THREAD_set_local(&provider->connection_key, connection) == 1 &&
-        provider->thread_start(provider->handle, give_back, provider) == 1)
-        return connection->client;
-
+    if (CRYPTO_THREAD_set_local(&provider->connection_key, connection) == 1 &&
+        provider->thread_start(provider->handle, end_thread, provider) == 1)
+        return connection;
     CRYPTO_THREAD_set_local(&provider->connection_key, NULL);
-    client_free(connection->client);
-    connection->client = NULL;
-    atomic_store(&connection->taken, false);
+    give_back(connection);
     return NULL;
 }
+
+/* --- Blocking ------------------------------------------------------------------------------- */
+
+static enum client_error call_blocking(struct provider *provider, struct call *call)
+{
+    struct connection *connection = thread_connection(provider);
+    if (connection != NULL && connection->client == NULL)
+        connection->client = client_new(provider->socket);
+    if (connection == NULL || connection->client == NULL)
+        return problem_set(&call->problem, CLIENT_PROTOCOL, "out of memory");
+    return client_call(connection->client, call->request, clock_left_ms(call->deadline),
+                       call->payload, call->size, &call->status, &call->problem);
+}
+
+/* --- In an ASYNC job ------------------------------------------------------------------------ */
+
+/* The pipeline of this process; one that a fork() brought along is dropped. */
+static struct pipeline *pipeline_of(const struct provider *provider, struct connection *connection)
+{
+    if (connection->pipeline != NULL && pipeline_owner(connection->pipeline) != getpid()) {
+        pipeline_free(connection->pipeline);
+        connection->pipeline = NULL;
+    }
+    if (connection->pipeline == NULL)
+        connection->pipeline = pipeline_new(provider->socket);
+    return connection->pipeline;
+}
+
+struct job {
+    ASYNC_WAIT_CTX *wait;
+    ASYNC_callback_fn callback; /* or NULL: the host watches descriptors alone */
+    void *callback_argument;
+    bool running; /* it sees for itself what has come */
+};
+
+static void wake(void *argument)
+{
+    struct job *job = argument;
+    if (!job->running && job->callback != NULL)
+        job->callback(job->callback_argument);
+}
+
+static void close_descriptor(ASYNC_WAIT_CTX *wait, const void *key, OSSL_ASYNC_FD descriptor,
+                             void *unused)
+{
+    (void)wait, (void)key, (void)unused;
+    close(descriptor);
+}
+
+/* The descriptor that the host watches for this job, or -1. It stays until the SSL is freed. */
+static int watched_descriptor(const struct provider *provider, const struct job *job,
+                              const struct pipeline *pipeline)
+{
+    OSSL_ASYNC_FD descriptor;
+    void *unused;
+    bool shared = job->callback != NULL;
+    bool known = ASYNC_WAIT_CTX_get_fd(job->wait, provider, &descriptor, &unused) == 1;
+    if (known && (!shared || descriptor == pipeline_descriptor(pipeline)))
+        return descriptor;
+
+    if (known)
+        ASYNC_WAIT_CTX_clear_fd(job->wait, provider);
+    descriptor = shared ? pipeline_descriptor(pipeline) : epoll_create1(EPOLL_CLOEXEC);
+    if (descriptor >= 0 && ASYNC_WAIT_CTX_set_wait_fd(job->wait, provider, descriptor, NULL,
+                                                      shared ? NULL : close_descriptor) == 1)
+        return descriptor;
+    if (!shared && descriptor >= 0)
+        close(descriptor);
+    return -1;
+}
+
+/* Only where the host forbids to pause (ASYNC_block_pause(3)) or a descriptor cannot be had. */
+static void wait_here(const struct pipeline *pipeline)
+{
+    struct pollfd descriptor = {.fd = pipeline_descriptor(pipeline), .events = POLLIN};
+    poll(&descriptor, 1, -1);
+}
+
+static void pause_until_answered(const struct provider *provider, struct pipeline *pipeline,
+                                 struct exchange *exchange, struct job *job)
+{
+    int descriptor = watched_descriptor(provider, job, pipeline);
+    int inner = pipeline_descriptor(pipeline);
+    struct epoll_event event = {.events = EPOLLIN};
+    bool watched = descriptor == inner ||
+                   (descriptor >= 0 && epoll_ctl(descriptor, EPOLL_CTL_ADD, inner, &event) == 0);
+    while (exchange->state == EXCHANGE_SUBMITTED) {
+        job->running = false;
+        if (!watched || ASYNC_pause_job() == 0)
+            wait_here(pipeline);
+        job->running = true;
+        if (exchange->state == EXCHANGE_SUBMITTED)
+            pipeline_progress(pipeline);
+    }
+    if (watched && descriptor != inner)
+        epoll_ctl(descriptor, EPOLL_CTL_DEL, inner, NULL);
+}
+
+static enum client_error call_in_job(struct provider *provider, struct call *call,
+                                     ASYNC_WAIT_CTX *wait)
+{
+    struct job job = {.wait = wait, .running = true};
+    if (ASYNC_WAIT_CTX_get_callback(wait, &job.callback, &job.callback_argument) != 1)
+        job.callback = NULL;
+    bool shared = job.callback != NULL;
+    struct connection *connection = shared ? thread_connection(provider) : take(provider);
+    struct pipeline *pipeline = connection != NULL ? pipeline_of(provider, connection) : NULL;
+    struct exchange exchange = {
+        .request = *call->request,
+        .payload = call->payload,
+        .size = *call->size,
+        .wake = wake,
+        .wake_argument = &job,
+    };
+    if (pipeline != NULL) {
+        pipeline_submit(pipeline, &exchange, clock_left_ms(call->deadline));
+        pause_until_answered(provider, pipeline, &exchange, &job);
+    }
+    if (!shared && connection != NULL)
+        give_back(connection);
+    if (pipeline == NULL)
+        return call_blocking(provider, call);
+    *call->size = exchange.size;
+    call->status = exchange.status;
+    call->problem = exchange.problem;
+    return exchange.result;
+}
+
+/* --- Either --------------------------------------------------------------------------------- */
 
 bool connection_call(struct provider *provider, struct wire_request *request, uint64_t deadline,
                      uint8_t *payload, size_t *size, bool *unknown, const char *what)
@@ -99,21 +257,15 @@ bool connection_call(struct provider *provider, struct wire_request *request, ui
         [-CLIENT_PROTOCOL] = REASON_IMMURED_PROTOCOL,
         [-CLIENT_REFUSED] = REASON_IMMURED_REFUSED,
     };
-    struct problem problem = {""};
-    uint16_t status = WIRE_OK;
-
-    struct client *client = thread_client(provider);
-    if (client == NULL) {
-        PROVIDER_RAISE(provider, REASON_OUT_OF_MEMORY, "%s", what);
-        return false;
-    }
-    enum client_error error =
-        client_call(client, request, clock_left_ms(deadline), payload, size, &status, &problem);
+    struct call call = {.request = request, .deadline = deadline, .payload = payload, .size = size};
+    ASYNC_JOB *job = ASYNC_get_current_job();
+    enum client_error error = job != NULL ? call_in_job(provider, &call, ASYNC_get_wait_ctx(job))
+                                          : call_blocking(provider, &call);
     if (error == CLIENT_OK)
         return true;
-    if (error == CLIENT_REFUSED && status == WIRE_UNKNOWN_KEY && unknown != NULL)
+    if (error == CLIENT_REFUSED && call.status == WIRE_UNKNOWN_KEY && unknown != NULL)
         *unknown = true;
     else
-        PROVIDER_RAISE(provider, reasons[-error], "%s: %s", what, problem.text);
+        PROVIDER_RAISE(provider, reasons[-error], "%s: %s", what, call.problem.text);
     return false;
 }

@@ -1,0 +1,199 @@
+/* Pipelines against a small server in a thread of this process, on a real socket. */
+#include "server.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "client/pipeline.h"
+
+#define MANY 600 /* more than a socket's buffer takes at a time */
+
+struct call {
+    struct exchange exchange;
+    uint8_t payload[64];
+    int woken;
+};
+
+static void count_wake(void *argument)
+{
+    struct call *call = argument;
+    call->woken++;
+}
+
+static void prepare(struct call *call)
+{
+    *call = (struct call){
+        .exchange = {.request = {.operation = WIRE_SIGN,
+                                 .payload = (const uint8_t *)"hello",
+                                 .payload_size = 5},
+                     .payload = call->payload,
+                     .size = sizeof(call->payload),
+                     .wake = count_wake,
+                     .wake_argument = call},
+    };
+}
+
+/* Waits on the one descriptor, as a host does, until all have ended or the time is over. */
+static void run(struct pipeline *pipeline, struct call *calls, int count, uint64_t milliseconds)
+{
+    uint64_t end = clock_now_ms() + milliseconds;
+    int under_way = count;
+    while (under_way > 0 && clock_now_ms() < end) {
+        struct pollfd descriptor = {.fd = pipeline_descriptor(pipeline), .events = POLLIN};
+        if (poll(&descriptor, 1, (int)clock_left_ms(end)) > 0)
+            pipeline_progress(pipeline);
+        under_way = 0;
+        for (int i = 0; i < count; i++)
+            under_way += calls[i].exchange.state == EXCHANGE_SUBMITTED;
+    }
+}
+
+static void check(const char *script, int count, uint32_t timeout_ms, enum exchange_state expected,
+                  const char *text)
+{
+    static struct call calls[MANY];
+    struct server server;
+    server_start(&server, script);
+    struct pipeline *pipeline = pipeline_new(server.path);
+    assert_non_null(pipeline);
+    for (int i = 0; i < count; i++) {
+        prepare(&calls[i]);
+        pipeline_submit(pipeline, &calls[i].exchange, timeout_ms);
+    }
+    run(pipeline, calls, count, timeout_ms + 2000);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(calls[i].exchange.state, expected);
+        assert_int_equal(calls[i].woken, 1);
+        if (expected == EXCHANGE_ANSWERED)
+            assert_memory_equal(calls[i].payload, "hello", 5);
+        if (text != NULL)
+            assert_non_null(strstr(calls[i].exchange.problem.text, text));
+    }
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
+static void test_reply_comes_back(void **state)
+{
+    (void)state;
+    check("e", 1, 2000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_more_than_the_socket_holds_come_back(void **state)
+{
+    (void)state;
+    check("e", MANY, 5000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_all_under_way_are_repeated_when_the_connection_is_lost(void **state)
+{
+    (void)state;
+    check("ssscece", 20, 5000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_busy_and_garbage_are_repeated(void **state)
+{
+    (void)state;
+    check("bbgbe", 3, 5000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_answer_to_an_abandoned_request_is_dropped(void **state)
+{
+    (void)state;
+    check("o", 1, 2000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_refusal_says_why(void **state)
+{
+    (void)state;
+    check("r", 5, 2000, EXCHANGE_FAILED, "not granted: hello");
+}
+
+static void test_silence_ends_at_the_deadline(void **state)
+{
+    uint64_t start = clock_now_ms();
+    (void)state;
+    check("s", 5, 150, EXCHANGE_TIMED_OUT, "did not answer in time");
+    assert_in_range(clock_now_ms() - start, 150, 1500);
+}
+
+static void test_busy_until_the_deadline_is_a_failure(void **state)
+{
+    (void)state;
+    check("b", 2, 150, EXCHANGE_FAILED, "busy");
+}
+
+static void test_nobody_there_ends_at_the_deadline_and_names_the_socket(void **state)
+{
+    struct call call;
+    (void)state;
+    struct pipeline *pipeline = pipeline_new("/nonexistent/immure.sock");
+    prepare(&call);
+    pipeline_submit(pipeline, &call.exchange, 120);
+    run(pipeline, &call, 1, 2000);
+    assert_int_equal(call.exchange.state, EXCHANGE_TIMED_OUT);
+    assert_int_equal(call.exchange.result, CLIENT_UNREACHABLE);
+    assert_non_null(strstr(call.exchange.problem.text, "/nonexistent/immure.sock"));
+    pipeline_free(pipeline);
+    pipeline_free(NULL);
+}
+
+static void test_server_that_starts_late_is_found(void **state)
+{
+    struct server server;
+    struct call calls[3];
+    char path[108];
+    (void)state;
+    snprintf(path, sizeof(path), "/tmp/immure-unit-client-%d.sock", getpid());
+    struct pipeline *pipeline = pipeline_new(path);
+    for (int i = 0; i < 3; i++) {
+        prepare(&calls[i]);
+        pipeline_submit(pipeline, &calls[i].exchange, 3000);
+    }
+    run(pipeline, calls, 3, 100);
+    server_start(&server, "e");
+    run(pipeline, calls, 3, 3000);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(calls[i].exchange.state, EXCHANGE_ANSWERED);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
+static void test_cancelled_exchange_is_not_woken_and_disturbs_no_other(void **state)
+{
+    struct server server;
+    struct call calls[3];
+    (void)state;
+    server_start(&server, "e");
+    struct pipeline *pipeline = pipeline_new(server.path);
+    for (int i = 0; i < 3; i++) {
+        prepare(&calls[i]);
+        pipeline_submit(pipeline, &calls[i].exchange, 2000);
+    }
+    pipeline_cancel(pipeline, &calls[1].exchange);
+    run(pipeline, calls, 3, 2000);
+    assert_int_equal(calls[0].exchange.state, EXCHANGE_ANSWERED);
+    assert_int_equal(calls[1].exchange.state, EXCHANGE_CANCELLED);
+    assert_int_equal(calls[1].woken, 0);
+    assert_int_equal(calls[2].exchange.state, EXCHANGE_ANSWERED);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reply_comes_back),
+        cmocka_unit_test(test_more_than_the_socket_holds_come_back),
+        cmocka_unit_test(test_all_under_way_are_repeated_when_the_connection_is_lost),
+        cmocka_unit_test(test_busy_and_garbage_are_repeated),
+        cmocka_unit_test(test_answer_to_an_abandoned_request_is_dropped),
+        cmocka_unit_test(test_refusal_says_why),
+        cmocka_unit_test(test_silence_ends_at_the_deadline),
+        cmocka_unit_test(test_busy_until_the_deadline_is_a_failure),
+        cmocka_unit_test(test_nobody_there_ends_at_the_deadline_and_names_the_socket),
+        cmocka_unit_test(test_server_that_starts_late_is_found),
+        cmocka_unit_test(test_cancelled_exchange_is_not_woken_and_disturbs_no_other),
+    };
+    return cmocka_run_group_tests_name("pipeline", tests, NULL, NULL);
+}
