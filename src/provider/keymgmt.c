@@ -7,6 +7,9 @@
 
 #include "provider/provider.h"
 
+/* A parameter of our own: the key's name, for access logs (src/nginx). */
+#define PARAM_NAME "immure-name"
+
 static OSSL_FUNC_keymgmt_new_fn rsa_new, ec_new, ed25519_new;
 static OSSL_FUNC_keymgmt_free_fn keymgmt_free;
 static OSSL_FUNC_keymgmt_dup_fn keymgmt_dup;
@@ -122,6 +125,9 @@ static int keymgmt_export(void *keydata, int selection, OSSL_CALLBACK *callback,
 static int keymgmt_get_params(void *keydata, OSSL_PARAM params[])
 {
     const struct key *key = keydata;
+    OSSL_PARAM *name = OSSL_PARAM_locate(params, PARAM_NAME);
+    if (name != NULL && (key->name == NULL || !OSSL_PARAM_set_utf8_string(name, key->name)))
+        return 0;
     return key->public != NULL && EVP_PKEY_get_params(key->public, params) == 1;
 }
 
@@ -158,7 +164,7 @@ static const OSSL_PARAM *ed25519_types(int selection)
 }
 
 #define COMMON_GETTABLE                                                                            \
-    OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),                                                    \
+    OSSL_PARAM_utf8_string(PARAM_NAME, NULL, 0), OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),       \
         OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),                                       \
         OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness.nginx import Nginx, certificate_lines
+from harness.nginx import Nginx, certificate_lines, module_lines
 from harness.pki import KEY_TYPES, Authority, make_key
 from harness.process import run
 from harness.stage import BUILD, Stage
@@ -111,14 +111,26 @@ def openssl_conf(stage, workspace, immured):
     return stage.write_openssl_conf(workspace / "openssl.cnf", immured.socket)
 
 
+@pytest.fixture(scope="session", params=["by OPENSSL_CONF", "by module"])
+def hosting(request, stage):
+    """How nginx gets the provider: each test that starts one does so in both ways."""
+    if request.param == "by module" and not stage.nginx_module.exists():
+        pytest.skip("the nginx module was not built: nginx-dev is not here")
+    return request.param
+
+
 @pytest.fixture
-def make_nginx(stage, directory):
+def make_nginx(stage, directory, hosting):
     """Makes an nginx of the test's own that talks to `socket`; not configured, not started."""
     made = []
 
-    def make(socket, **options):
-        conf = stage.write_openssl_conf(directory / f"openssl{len(made)}.cnf", socket, **options)
-        made.append(Nginx(stage, directory / f"nginx{len(made)}", conf))
+    def make(socket, timeout_ms=None):
+        number = len(made)
+        conf = stage.write_openssl_conf(
+            directory / f"openssl{number}.cnf", socket, timeout_ms=timeout_ms
+        )
+        module = module_lines(stage, socket, timeout_ms) if hosting == "by module" else ""
+        made.append(Nginx(stage, directory / f"nginx{number}", conf, module))
         return made[-1]
 
     yield make
@@ -127,9 +139,10 @@ def make_nginx(stage, directory):
 
 
 @pytest.fixture(scope="session")
-def web(stage, workspace, openssl_conf, keys):
+def web(stage, workspace, openssl_conf, keys, immured, hosting):
     """nginx with a server for each key."""
-    nginx = Nginx(stage, workspace / "nginx", openssl_conf)
+    module = module_lines(stage, immured.socket) if hosting == "by module" else ""
+    nginx = Nginx(stage, workspace / f"nginx {hosting}".replace(" ", "-"), openssl_conf, module)
     nginx.configure(*((key.host, certificate_lines(key)) for key in keys.values()))
     yield nginx.start()
     nginx.stop()

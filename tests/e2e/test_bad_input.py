@@ -86,7 +86,7 @@ def test_a_reference_edited_by_hand_is_said_to_be_damaged(immured, make_nginx, k
 
 
 def test_no_single_bit_of_a_reference_makes_nginx_crash_or_take_another_key(
-    immured, make_nginx, keys, directory
+    immured, make_nginx, keys, directory, stage, openssl_conf
 ):
     nginx, key = make_nginx(immured.socket), keys["p256"]
     size = len(base64.b64decode("".join(key.reference.read_text().split("-----")[2].split())))
@@ -99,10 +99,8 @@ def test_no_single_bit_of_a_reference_makes_nginx_crash_or_take_another_key(
         result = nginx.configure((key.host, lines)).command("-t", status=None)
         assert result.returncode in (0, 1), f"bit {bit}: {result.text}"
         if result.returncode == 0:  # then only the name or the URI differs, not the public key
-            conf = nginx.env["OPENSSL_CONF"]
-            public = run(
-                "openssl", "pkey", "-in", reference, "-pubout", env=nginx.env | {"OPENSSL_CONF": conf}
-            )
+            command = ("openssl", "pkey", "-in", reference, "-pubout")
+            public = run(*command, env=stage.host_env(openssl_conf))
             assert public.stdout == key.public_key.read_bytes(), f"bit {bit}"
 
 
@@ -124,7 +122,7 @@ def test_without_the_provider_nginx_says_that_it_cannot_read_the_reference(
     immured, make_nginx, keys, authority
 ):
     nginx = make_nginx(immured.socket)
-    nginx.env["OPENSSL_CONF"] = str(authority.plain_conf)
+    nginx.env["OPENSSL_CONF"], nginx.module = str(authority.plain_conf), ""
     text = configuration_error(nginx, keys["p256"], keys["p256"].reference)
     assert "cannot load certificate key" in text
 

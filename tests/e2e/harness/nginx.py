@@ -10,6 +10,7 @@ NGINX = "/usr/sbin/nginx"
 WORKERS = 2
 
 CONFIGURATION = """
+{module}
 user www-data;
 worker_processes {workers};
 pid {directory}/nginx.pid;
@@ -40,6 +41,12 @@ SERVER = """
 """
 
 
+def module_lines(stage, socket, timeout_ms=None):
+    """What a user writes to load Immure's module."""
+    timeout = f"immure_timeout {timeout_ms}ms;\n" if timeout_ms else ""
+    return f"load_module {stage.nginx_module};\nimmure_socket {socket};\n{timeout}"
+
+
 def certificate_lines(*keys):
     return "".join(f"ssl_certificate {k.certificate}; ssl_certificate_key {k.reference};\n" for k in keys)
 
@@ -47,18 +54,25 @@ def certificate_lines(*keys):
 class Nginx:
     """`start()` starts it with `servers`: pairs of server name and lines for its block."""
 
-    def __init__(self, stage, directory, openssl_conf):
+    def __init__(self, stage, directory, openssl_conf, module=""):
+        """`module`: the lines that load Immure's module, in place of `openssl_conf`."""
         self.directory = directory
         (directory / "tmp").mkdir(parents=True)
         self.env = stage.host_env(openssl_conf)
+        self.module = module
+        if module:
+            del self.env["OPENSSL_CONF"]
+            self.env["OPENSSL_MODULES"] = str(stage.provider.parent)
         self.conf = directory / "nginx.conf"
         self.pid_file = directory / "nginx.pid"
         self.port = free_port()
 
     def configure(self, *servers):
-        passed_on = [n for n in ("OPENSSL_CONF", "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS") if n in self.env]
+        names = ("OPENSSL_CONF", "OPENSSL_MODULES", "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+        passed_on = [name for name in names if name in self.env]
         self.conf.write_text(
             CONFIGURATION.format(
+                module=self.module,
                 workers=WORKERS,
                 directory=self.directory,
                 environment="".join(f"env {name};\n" for name in passed_on),

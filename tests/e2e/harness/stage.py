@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from .process import run
@@ -34,6 +35,8 @@ class Stage:
         self.immured = self.root / "usr/sbin/immured"
         self.immure = self.root / "usr/bin/immure"
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
+        self.nginx_module = self.root / "usr/lib/nginx/modules/ngx_immure_module.so"
+        self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
         suppressions = directory / "leaks.txt"
         suppressions.write_text(LEAK_SUPPRESSIONS)
         self.own_env = os.environ | {

@@ -1,0 +1,52 @@
+
+/*
+ * Immure for nginx: asynchronous TLS handshakes with keys in an HSM.
+ *
+ * ngx_immure_module.c         main context: immure_socket, immure_timeout
+ * ngx_immure_provider.c       loads the OpenSSL provider, tells its keys
+ * ngx_immure_handshake.c      drives handshakes without blocking the worker
+ * ngx_http_immure_module.c    http: immure_async, variables
+ * ngx_stream_immure_module.c  stream: immure_async
+ */
+
+
+#ifndef _NGX_IMMURE_H_INCLUDED_
+#define _NGX_IMMURE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+
+typedef struct {
+    ngx_str_t    socket;
+    ngx_msec_t   timeout;
+    ngx_uint_t   loaded;    /* the provider has the values above */
+} ngx_immure_conf_t;
+
+
+/*
+ * Loads "default" and "immure" into OpenSSL's default library context, unless
+ * a configuration of OpenSSL has done so.  Called when an http or a stream
+ * block begins, before the first certificate is read.
+ */
+ngx_int_t ngx_immure_load_provider(ngx_conf_t *cf);
+
+/* whether a handshake with this context may need a key of Immure's */
+ngx_uint_t ngx_immure_has_key(SSL_CTX *ctx);
+
+/* handshakes that begin with this context are asynchronous from now on */
+ngx_int_t ngx_immure_handle(ngx_conf_t *cf, SSL_CTX *ctx);
+
+/* how long the handshake waited for signatures; NGX_ERROR: it did not */
+ngx_int_t ngx_immure_waited(ngx_connection_t *c, ngx_msec_t *wait);
+
+/* the name of the key that the handshake used, if it is one of Immure's */
+ngx_int_t ngx_immure_key_name(ngx_connection_t *c, ngx_str_t *name);
+
+
+extern ngx_module_t  ngx_immure_module;
+
+
+#endif /* _NGX_IMMURE_H_INCLUDED_ */
