@@ -52,6 +52,7 @@ static void ngx_immure_do_handshake(ngx_immure_handshake_t *hs);
 static ngx_int_t ngx_immure_wait_io(ngx_connection_t *c, int sslerr);
 static ngx_int_t ngx_immure_wait_reply(ngx_immure_handshake_t *hs);
 static void ngx_immure_waited_enough(ngx_immure_handshake_t *hs);
+static void ngx_immure_release(ngx_immure_handshake_t *hs);
 static void ngx_immure_return(ngx_immure_handshake_t *hs);
 static void ngx_immure_fail(ngx_immure_handshake_t *hs, int sslerr,
     ngx_err_t err);
@@ -382,6 +383,19 @@ ngx_immure_waited_enough(ngx_immure_handshake_t *hs)
 }
 
 
+static void
+ngx_immure_release(ngx_immure_handshake_t *hs)
+{
+    hs->active = 0;
+
+    if (hs->event.posted) {
+        ngx_delete_posted_event(&hs->event);
+    }
+
+    SSL_clear_mode(hs->connection->ssl->connection, SSL_MODE_ASYNC);
+}
+
+
 /* gives the connection back to nginx, which goes on or sees the time-out */
 
 static void
@@ -391,13 +405,7 @@ ngx_immure_return(ngx_immure_handshake_t *hs)
 
     c = hs->connection;
 
-    hs->active = 0;
-
-    if (hs->event.posted) {
-        ngx_delete_posted_event(&hs->event);
-    }
-
-    SSL_clear_mode(c->ssl->connection, SSL_MODE_ASYNC);
+    ngx_immure_release(hs);
 
     c->read->handler = hs->read_handler;
     c->write->handler = hs->write_handler;
@@ -416,13 +424,7 @@ ngx_immure_fail(ngx_immure_handshake_t *hs, int sslerr, ngx_err_t err)
 
     c = hs->connection;
 
-    hs->active = 0;
-
-    if (hs->event.posted) {
-        ngx_delete_posted_event(&hs->event);
-    }
-
-    SSL_clear_mode(c->ssl->connection, SSL_MODE_ASYNC);
+    ngx_immure_release(hs);
 
     c->ssl->no_wait_shutdown = 1;
     c->ssl->no_send_shutdown = 1;
