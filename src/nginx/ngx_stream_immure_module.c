@@ -12,6 +12,11 @@
 #include <ngx_stream.h>
 
 
+#if (nginx_version >= 1025005)
+typedef ngx_stream_ssl_srv_conf_t  ngx_stream_ssl_conf_t;
+#endif
+
+
 typedef struct {
     ngx_flag_t  async;
 } ngx_stream_immure_srv_conf_t;
@@ -116,10 +121,12 @@ ngx_stream_immure_find(ngx_conf_t *cf, char *name)
 }
 
 
+/* as in http: all servers are handled when one has a key of Immure's */
+
 static ngx_int_t
 ngx_stream_immure_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                      i;
+    ngx_uint_t                      i, needed;
     ngx_module_t                   *core, *ssl;
     ngx_stream_conf_ctx_t          *ctx;
     ngx_stream_ssl_conf_t          *sslcf;
@@ -138,18 +145,20 @@ ngx_stream_immure_init(ngx_conf_t *cf)
     cmcf = ctx->main_conf[core->ctx_index];
     cscfp = cmcf->servers.elts;
 
+    needed = 0;
+
     for (i = 0; i < cmcf->servers.nelts; i++) {
+        sslcf = cscfp[i]->ctx->srv_conf[ssl->ctx_index];
+        needed |= sslcf->ssl.ctx && ngx_immure_has_key(sslcf->ssl.ctx);
+    }
+
+    for (i = 0; needed && i < cmcf->servers.nelts; i++) {
         sslcf = cscfp[i]->ctx->srv_conf[ssl->ctx_index];
         iscf = cscfp[i]->ctx->srv_conf[ngx_stream_immure_module.ctx_index];
 
-        if (sslcf->ssl.ctx == NULL
-            || !iscf->async
-            || !ngx_immure_has_key(sslcf->ssl.ctx))
+        if (sslcf->ssl.ctx && iscf->async
+            && ngx_immure_handle(cf, sslcf->ssl.ctx) != NGX_OK)
         {
-            continue;
-        }
-
-        if (ngx_immure_handle(cf, sslcf->ssl.ctx) != NGX_OK) {
             return NGX_ERROR;
         }
     }

@@ -105,7 +105,10 @@ def test_x509_signs_as_a_ca(openssl, authority, keys, directory, named):
     _, subject = authority.file_key("subject", "subject.immure.test")
     for key in keys.values():
         own, signed = directory / f"{key.name}.ca", directory / f"{key.name}.signed"
-        openssl("req", "-x509", "-new", "-key", named(key), "-subj", "/CN=CA in a token", "-out", own)
+        openssl(
+            *("req", "-x509", "-new", "-key", named(key), "-subj", "/CN=CA in a token"),
+            *("-addext", "basicConstraints=critical,CA:true", "-out", own),
+        )
         openssl(
             *("x509", "-req", "-in", authority.directory / "subject.csr", "-CA", own),
             *("-CAkey", named(key), "-out", signed),

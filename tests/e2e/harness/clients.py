@@ -5,6 +5,13 @@ from collections import namedtuple
 
 from .process import run
 
+# OpenSSL 3.0's words for a signature scheme; 3.5 says its name in TLS.
+KINDS = (
+    {f"ecdsa_secp{group}": "ECDSA" for group in ("256r1_sha256", "384r1_sha384", "521r1_sha512")}
+    | {f"rsa_pss_rsae_sha{size}": "RSA-PSS" for size in (256, 384, 512)}
+    | {f"rsa_pkcs1_sha{size}": "RSA" for size in (256, 384, 512)}
+)
+
 # How the handshake was made, in the client's own words.
 Handshake = namedtuple("Handshake", "protocol cipher signature")
 
@@ -26,7 +33,7 @@ def s_client(authority, port, host, *options, status=0):
         return result.text
     assert "Verify return code: 0 (ok)" in result.text, result.text
     digest = re.search(r"^Peer signing digest: (.*)$", result.text, re.MULTILINE)
-    kind = field(r"^Peer signature type: (.*)$", result.text)
+    kind = KINDS.get(scheme := field(r"^Peer signature type: (.*)$", result.text), scheme)
     return Handshake(
         field(r"^New, (.*), Cipher is ", result.text),
         field(r"^New, .*, Cipher is (.*)$", result.text),
