@@ -279,7 +279,8 @@ def test_a_wrong_pin_is_tried_once_until_the_configuration_changes(
     sign_with(immured, keys["p256"])
     assert logins(spy_log) == 1, "tried again at a reload"
 
-    victim = immured.workers()[-1]
+    wait_until(lambda: not set(immured.workers()) & set(old), "the end of the old worker")
+    (victim,) = immured.workers()
     run("kill", "-KILL", victim)
     wait_until(lambda: set(immured.workers()) - {victim, *old}, "a new worker")
     sign_with(immured, keys["p256"])
