@@ -24,4 +24,11 @@ static inline uint32_t clock_left_ms(uint64_t deadline)
     return deadline - now > UINT32_MAX ? UINT32_MAX : (uint32_t)(deadline - now);
 }
 
+/* The same length of time, or point in time, as a struct timespec. */
+static inline struct timespec clock_timespec(uint64_t milliseconds)
+{
+    return (struct timespec){.tv_sec = (time_t)(milliseconds / 1000),
+                             .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+}
+
 #endif

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/problem.h"
+
 /* PIPE_BUF-safe, so that lines of several threads and processes do not mix. */
 #define LOG_LINE_SIZE 1024
 
@@ -66,12 +68,8 @@ void log_line(enum log_level level, const char *format, ...)
     vsnprintf(line + start, sizeof(line) - start, format, arguments);
     va_end(arguments);
 
+    problem_clean(line + start);
     size_t length = strlen(line);
-    for (size_t i = start; i < length; i++) {
-        unsigned char c = (unsigned char)line[i];
-        if (c < 0x20 || c == 0x7f)
-            line[i] = '?';
-    }
     line[length] = '\n'; /* in the place of the NUL: vsnprintf left room for it */
     if (write(STDERR_FILENO, line, length + 1) < 0)
         return; /* there is nowhere left to say so */

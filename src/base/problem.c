@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void replace_control_characters(char *text)
+void problem_clean(char *text)
 {
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
@@ -21,7 +21,7 @@ int problem_set(struct problem *problem, int code, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(problem->text, sizeof(problem->text), format, arguments);
     va_end(arguments);
-    replace_control_characters(problem->text);
+    problem_clean(problem->text);
     return code;
 }
 

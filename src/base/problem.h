@@ -27,4 +27,7 @@ int problem_set(struct problem *problem, int code, const char *format, ...) PRIN
 /* Puts "context: " before the line that is there, and returns `code`. `problem` may be NULL. */
 int problem_prefix(struct problem *problem, int code, const char *format, ...) PRINTF(3, 4);
 
+/* Control characters in the text become '?'. For whatever goes to a log or a terminal. */
+void problem_clean(char *text);
+
 #endif

@@ -148,8 +148,7 @@ struct progress {
 
 static void progress_wait(struct progress *progress, uint64_t until)
 {
-    struct timespec time = {.tv_sec = (time_t)(until / 1000),
-                            .tv_nsec = (long)(until % 1000) * 1000000};
+    struct timespec time = clock_timespec(until);
     pthread_cond_clockwait(&progress->stopped, &progress->lock, CLOCK_MONOTONIC, &time);
 }
 

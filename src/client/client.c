@@ -55,7 +55,7 @@ static int connect_once(struct client *client, struct problem *problem)
 
 static void pause_ms(uint32_t milliseconds)
 {
-    struct timespec time = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+    struct timespec time = clock_timespec(milliseconds);
     nanosleep(&time, NULL);
 }
 

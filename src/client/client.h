@@ -16,8 +16,6 @@
 #include "base/problem.h"
 #include "wire/message.h"
 
-#define IMMURE_SOCKET_DEFAULT "/run/immure/immure.sock"
-
 /* As long as an operator lets a handshake wait for an HSM, and no longer. */
 #define CLIENT_TIMEOUT_DEFAULT_MS 2000
 

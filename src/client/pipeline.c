@@ -203,10 +203,12 @@ static void receive_all(struct pipeline *pipeline)
 static void end_late_ones(struct pipeline *pipeline)
 {
     uint64_t now = clock_now_ms();
-    for (struct exchange *exchange = pipeline->first, *next; exchange != NULL; exchange = next) {
-        next = exchange->next;
-        if (exchange->deadline > now)
+    struct exchange *exchange = pipeline->first;
+    while (exchange != NULL) {
+        if (exchange->deadline > now) {
+            exchange = exchange->next;
             continue;
+        }
         bool refused = exchange->result == CLIENT_REFUSED; /* busy all the time */
         if (!refused)
             exchange->result = pipeline->socket < 0 ? CLIENT_UNREACHABLE : CLIENT_TIMEOUT;
@@ -214,7 +216,7 @@ static void end_late_ones(struct pipeline *pipeline)
             problem_set(&exchange->problem, 0, "immured at %s did not answer in time",
                         pipeline->address.sun_path);
         end_exchange(pipeline, exchange, refused ? EXCHANGE_FAILED : EXCHANGE_TIMED_OUT);
-        next = pipeline->first; /* waking may have changed the list */
+        exchange = pipeline->first; /* waking may have changed the list */
     }
 }
 
@@ -227,8 +229,8 @@ static void set_timer(struct pipeline *pipeline)
         at = pipeline->pause_until;
     if (at == 0 || (pipeline->timer_at != 0 && pipeline->timer_at <= at))
         return;
-    struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(at / 1000), .tv_nsec = (long)(at % 1000) * 1000000 + 1}};
+    struct itimerspec when = {.it_value = clock_timespec(at)};
+    when.it_value.tv_nsec++; /* never zero, which would stop the timer */
     if (timerfd_settime(pipeline->timer, TFD_TIMER_ABSTIME, &when, NULL) == 0)
         pipeline->timer_at = at;
 }

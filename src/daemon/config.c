@@ -15,8 +15,6 @@
 
 #include "daemon/config_pin.h"
 
-#define SOCKET_DEFAULT "/run/immure/immure.sock"
-
 /* inih's buffer for a line; a PKCS#11 URI of several long attributes fits many times. */
 #define LINE_SIZE_MAX 4096
 
@@ -536,7 +534,7 @@ static int parse_file(struct parser *parser)
 static int load(struct config *config, const char *path, struct problem *problem)
 {
     config->path = strdup(path);
-    config->socket = strdup(SOCKET_DEFAULT);
+    config->socket = strdup(IMMURE_SOCKET_DEFAULT);
     config->log_level = LOG_LEVEL_INFO;
     if (config->path == NULL || config->socket == NULL)
         return problem_set(problem, -1, "%s: out of memory", path);

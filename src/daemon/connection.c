@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/rate_limit.h"
 
@@ -121,8 +122,7 @@ void connections_add(struct connections *connections, const struct config *confi
 
 bool connections_drain(struct connections *connections, uint64_t deadline)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    struct timespec until = clock_timespec(deadline);
     int error = 0;
     pthread_mutex_lock(&connections->lock);
     connections->draining = true;

@@ -59,19 +59,13 @@ static enum wire_status query_by_public_key(struct search *search, const uint8_t
                                             uint8_t id[KEY_ID_SIZE])
 {
     struct request *request = search->request;
-    char short_id[KEY_ID_TEXT_SIZE];
     if (size == 0 || size > KEY_REFERENCE_SIZE_MAX || !key_id_of_spki(spki, size, id))
         return problem_set(&request->problem, WIRE_KEY_NOT_FOUND,
                            "%zu bytes are no public key to look for", size);
     search->query.spki = spki;
     search->query.spki_size = size;
     search->wanted_id = id;
-    char name[TOKEN_LABEL_SIZE_MAX + 1];
-    key_id_text(id, short_id);
-    if (keyring_name(request->worker->keyring, id, name))
-        snprintf(search->words, sizeof(search->words), "'%s' (%s...)", name, short_id);
-    else
-        snprintf(search->words, sizeof(search->words), "%s...", short_id);
+    request_key_words(request, id, search->words);
     return WIRE_OK;
 }
 

@@ -32,6 +32,17 @@ void key_id_text(const uint8_t id[KEY_ID_SIZE], char text[KEY_ID_TEXT_SIZE])
         snprintf(text + 2 * i, 3, "%02x", id[i]);
 }
 
+void request_key_words(const struct request *request, const uint8_t id[KEY_ID_SIZE],
+                       char words[KEY_WORDS_SIZE])
+{
+    char name[TOKEN_LABEL_SIZE_MAX + 1], short_id[KEY_ID_TEXT_SIZE];
+    key_id_text(id, short_id);
+    if (keyring_name(request->worker->keyring, id, name))
+        snprintf(words, KEY_WORDS_SIZE, "'%s' (%s...)", name, short_id);
+    else
+        snprintf(words, KEY_WORDS_SIZE, "%s...", short_id);
+}
+
 enum wire_status request_status_of(enum token_error error)
 {
     switch (error) {

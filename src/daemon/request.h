@@ -48,6 +48,13 @@ enum wire_status request_not_granted(struct request *request, const char *key) M
 /* What a token's error is for the client. */
 enum wire_status request_status_of(enum token_error error) MUST_USE;
 
+/* Room for the words below. */
+#define KEY_WORDS_SIZE (TOKEN_LABEL_SIZE_MAX + KEY_ID_TEXT_SIZE + 16)
+
+/* "'www' (3fa2b1c0d4e5f607...)", or the id alone when the name is not known, for messages. */
+void request_key_words(const struct request *request, const uint8_t id[KEY_ID_SIZE],
+                       char words[KEY_WORDS_SIZE]);
+
 void key_id_text(const uint8_t id[KEY_ID_SIZE], char text[KEY_ID_TEXT_SIZE]);
 
 #endif

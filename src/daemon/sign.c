@@ -19,20 +19,13 @@ struct signing {
     unsigned uses;        /* what the peer may do with the key */
     const uint8_t *input; /* what the token signs */
     size_t input_size;
-    uint32_t tried; /* bit i: token i */
-    char words[TOKEN_LABEL_SIZE_MAX + KEY_ID_TEXT_SIZE + 16];
+    uint32_t tried;             /* bit i: token i */
+    char words[KEY_WORDS_SIZE]; /* key_words()'s */
 };
 
-/* "'www' (3fa2b1c0d4e5f607...)", or the id alone when the name is not known, for messages. */
 static const char *key_words(struct signing *signing)
 {
-    const struct request *request = signing->request;
-    char name[TOKEN_LABEL_SIZE_MAX + 1], id[KEY_ID_TEXT_SIZE];
-    key_id_text(request->wire.key_id, id);
-    if (keyring_name(request->worker->keyring, request->wire.key_id, name))
-        snprintf(signing->words, sizeof(signing->words), "'%s' (%s...)", name, id);
-    else
-        snprintf(signing->words, sizeof(signing->words), "%s...", id);
+    request_key_words(signing->request, signing->request->wire.key_id, signing->words);
     return signing->words;
 }
 
@@ -210,9 +203,8 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
 static enum wire_status sign_on_any(struct signing *signing)
 {
     struct request *request = signing->request;
-    struct problem worst = {.text = ""};
-    enum wire_status result =
-        problem_set(&worst, WIRE_UNKNOWN_KEY, "key %s must be looked up again", key_words(signing));
+    struct problem worst;
+    enum wire_status result = WIRE_UNKNOWN_KEY;
     size_t index = 0;
     for (bool first = true; choose_token(signing, &index); first = false) {
         if (clock_left_ms(request->deadline) == 0)
@@ -228,6 +220,9 @@ static enum wire_status sign_on_any(struct signing *signing)
         }
         signing->tried |= UINT32_C(1) << index;
     }
+    if (signing->tried == 0)
+        return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s must be looked up again",
+                           key_words(signing));
     request->problem = worst;
     return result;
 }

@@ -38,15 +38,10 @@ struct token_keeper {
     struct token_description description;
 };
 
-static struct timespec timespec_of(uint64_t ms)
-{
-    return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-}
-
 /* False: the deadline has passed. The lock is held. */
 static bool wait_for_change(struct token_keeper *keeper, uint64_t deadline)
 {
-    struct timespec until = timespec_of(deadline);
+    struct timespec until = clock_timespec(deadline);
     return pthread_cond_clockwait(&keeper->changed, &keeper->lock, CLOCK_MONOTONIC, &until) !=
            ETIMEDOUT;
 }
@@ -326,7 +321,7 @@ bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline)
     problem_set(&keeper->problem, 0, "token %s: this worker of immured is ending", keeper->name);
     pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
-    struct timespec until = timespec_of(deadline);
+    struct timespec until = clock_timespec(deadline);
     if (pthread_clockjoin_np(keeper->thread, NULL, CLOCK_MONOTONIC, &until) != 0)
         return false;
     pthread_cond_destroy(&keeper->changed);

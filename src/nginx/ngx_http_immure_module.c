@@ -9,16 +9,8 @@
 #include <ngx_http.h>
 
 
-typedef struct {
-    ngx_flag_t  async;
-} ngx_http_immure_srv_conf_t;
-
-
 static ngx_int_t ngx_http_immure_add_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_http_immure_init(ngx_conf_t *cf);
-static void *ngx_http_immure_create_srv_conf(ngx_conf_t *cf);
-static char *ngx_http_immure_merge_srv_conf(ngx_conf_t *cf, void *parent,
-    void *child);
 static ngx_int_t ngx_http_immure_wait_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_immure_key_variable(ngx_http_request_t *r,
@@ -31,7 +23,7 @@ static ngx_command_t  ngx_http_immure_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
       NGX_HTTP_SRV_CONF_OFFSET,
-      offsetof(ngx_http_immure_srv_conf_t, async),
+      offsetof(ngx_immure_srv_conf_t, async),
       NULL },
 
       ngx_null_command
@@ -45,8 +37,8 @@ static ngx_http_module_t  ngx_http_immure_module_ctx = {
     NULL,                                  /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    ngx_http_immure_create_srv_conf,       /* create server configuration */
-    ngx_http_immure_merge_srv_conf,        /* merge server configuration */
+    ngx_immure_create_srv_conf,            /* create server configuration */
+    ngx_immure_merge_srv_conf,             /* merge server configuration */
 
     NULL,                                  /* create location configuration */
     NULL                                   /* merge location configuration */
@@ -102,34 +94,6 @@ ngx_http_immure_add_variables(ngx_conf_t *cf)
 }
 
 
-static void *
-ngx_http_immure_create_srv_conf(ngx_conf_t *cf)
-{
-    ngx_http_immure_srv_conf_t  *conf;
-
-    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_immure_srv_conf_t));
-    if (conf == NULL) {
-        return NULL;
-    }
-
-    conf->async = NGX_CONF_UNSET;
-
-    return conf;
-}
-
-
-static char *
-ngx_http_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
-{
-    ngx_http_immure_srv_conf_t  *prev = parent;
-    ngx_http_immure_srv_conf_t  *conf = child;
-
-    ngx_conf_merge_value(conf->async, prev->async, 1);
-
-    return NGX_CONF_OK;
-}
-
-
 /*
  * A handshake begins with the context of the address's default server, and
  * may go on with another's.  So when one server has a key of Immure's, all
@@ -143,7 +107,7 @@ ngx_http_immure_init(ngx_conf_t *cf)
     ngx_http_ssl_srv_conf_t      *sscf;
     ngx_http_core_srv_conf_t    **cscfp;
     ngx_http_core_main_conf_t    *cmcf;
-    ngx_http_immure_srv_conf_t   *iscf;
+    ngx_immure_srv_conf_t   *iscf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     cscfp = cmcf->servers.elts;

@@ -26,6 +26,17 @@ typedef struct {
 } ngx_immure_conf_t;
 
 
+/* of a server, http's or stream's */
+
+typedef struct {
+    ngx_flag_t   async;
+} ngx_immure_srv_conf_t;
+
+
+void *ngx_immure_create_srv_conf(ngx_conf_t *cf);
+char *ngx_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child);
+
+
 /*
  * Loads "default" and "immure" into OpenSSL's default library context, unless
  * a configuration of OpenSSL has done so.  Called when an http or a stream

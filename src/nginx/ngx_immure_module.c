@@ -130,3 +130,31 @@ ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     return NGX_CONF_OK;
 }
+
+
+void *
+ngx_immure_create_srv_conf(ngx_conf_t *cf)
+{
+    ngx_immure_srv_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_immure_srv_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    conf->async = NGX_CONF_UNSET;
+
+    return conf;
+}
+
+
+char *
+ngx_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_immure_srv_conf_t  *prev = parent;
+    ngx_immure_srv_conf_t  *conf = child;
+
+    ngx_conf_merge_value(conf->async, prev->async, 1);
+
+    return NGX_CONF_OK;
+}

@@ -17,17 +17,9 @@ typedef ngx_stream_ssl_srv_conf_t  ngx_stream_ssl_conf_t;
 #endif
 
 
-typedef struct {
-    ngx_flag_t  async;
-} ngx_stream_immure_srv_conf_t;
-
-
 static ngx_int_t ngx_stream_immure_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_stream_immure_init(ngx_conf_t *cf);
 static ngx_module_t *ngx_stream_immure_find(ngx_conf_t *cf, char *name);
-static void *ngx_stream_immure_create_srv_conf(ngx_conf_t *cf);
-static char *ngx_stream_immure_merge_srv_conf(ngx_conf_t *cf, void *parent,
-    void *child);
 
 
 static ngx_command_t  ngx_stream_immure_commands[] = {
@@ -36,7 +28,7 @@ static ngx_command_t  ngx_stream_immure_commands[] = {
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
       NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_stream_immure_srv_conf_t, async),
+      offsetof(ngx_immure_srv_conf_t, async),
       NULL },
 
       ngx_null_command
@@ -50,8 +42,8 @@ static ngx_stream_module_t  ngx_stream_immure_module_ctx = {
     NULL,                                  /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    ngx_stream_immure_create_srv_conf,     /* create server configuration */
-    ngx_stream_immure_merge_srv_conf       /* merge server configuration */
+    ngx_immure_create_srv_conf,            /* create server configuration */
+    ngx_immure_merge_srv_conf              /* merge server configuration */
 };
 
 
@@ -75,34 +67,6 @@ static ngx_int_t
 ngx_stream_immure_preconfiguration(ngx_conf_t *cf)
 {
     return ngx_immure_load_provider(cf);
-}
-
-
-static void *
-ngx_stream_immure_create_srv_conf(ngx_conf_t *cf)
-{
-    ngx_stream_immure_srv_conf_t  *conf;
-
-    conf = ngx_pcalloc(cf->pool, sizeof(ngx_stream_immure_srv_conf_t));
-    if (conf == NULL) {
-        return NULL;
-    }
-
-    conf->async = NGX_CONF_UNSET;
-
-    return conf;
-}
-
-
-static char *
-ngx_stream_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
-{
-    ngx_stream_immure_srv_conf_t  *prev = parent;
-    ngx_stream_immure_srv_conf_t  *conf = child;
-
-    ngx_conf_merge_value(conf->async, prev->async, 1);
-
-    return NGX_CONF_OK;
 }
 
 
@@ -132,7 +96,7 @@ ngx_stream_immure_init(ngx_conf_t *cf)
     ngx_stream_ssl_conf_t          *sslcf;
     ngx_stream_core_srv_conf_t    **cscfp;
     ngx_stream_core_main_conf_t    *cmcf;
-    ngx_stream_immure_srv_conf_t   *iscf;
+    ngx_immure_srv_conf_t   *iscf;
 
     core = ngx_stream_immure_find(cf, "ngx_stream_core_module");
     ssl = ngx_stream_immure_find(cf, "ngx_stream_ssl_module");

@@ -51,17 +51,11 @@ static void close_session(struct token_session *session)
 
 enum claim { CLAIM_IDLE, CLAIM_OPEN, CLAIM_NONE };
 
-static struct timespec timespec_of(uint64_t milliseconds)
-{
-    return (struct timespec){.tv_sec = (time_t)(milliseconds / 1000),
-                             .tv_nsec = (long)(milliseconds % 1000) * 1000000};
-}
-
 /* Waits for an idle session, or the right to open one, until the deadline. */
 static enum claim claim_session(struct session_pool *pool, uint64_t deadline, bool may_open,
                                 CK_SESSION_HANDLE *handle)
 {
-    struct timespec until = timespec_of(deadline);
+    struct timespec until = clock_timespec(deadline);
     enum claim claim = CLAIM_NONE;
     int waited = 0;
 

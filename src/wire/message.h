@@ -15,6 +15,9 @@
 
 #define WIRE_VERSION 1
 
+/* Where immured listens, and its clients connect, unless configured otherwise. */
+#define IMMURE_SOCKET_DEFAULT "/run/immure/immure.sock"
+
 /* SHA-256 of the DER SubjectPublicKeyInfo (RFC 5280 4.1). */
 #define KEY_ID_SIZE 32
 
