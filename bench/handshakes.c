@@ -274,6 +274,7 @@ int main(int argc, char **argv)
     if (!read_options(argc, argv, &arguments))
         return STATUS_USAGE;
     if (arguments.help)
-        return fputs(HELP, stdout) >= 0 && fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
-    return complete(&arguments) ? measure(&arguments) : STATUS_USAGE;
+        return fputs(HELP, stdout) >= 0 && fflush(stdout) == 0 ? (int)STATUS_OK
+                                                               : (int)STATUS_FAILED;
+    return complete(&arguments) ? (int)measure(&arguments) : (int)STATUS_USAGE;
 }

@@ -48,7 +48,8 @@ static double milliseconds(const struct tally *sorted, unsigned percent)
 {
     if (sorted->measured == 0)
         return 0;
-    return sorted->latencies[(sorted->measured - 1) * percent / 100] / 1e3;
+    uint64_t index = (sorted->measured - 1) * percent / 100;
+    return sorted->latencies[index] / 1e3;
 }
 
 static double rate(const struct tally *tally)

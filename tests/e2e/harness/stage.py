@@ -37,6 +37,7 @@ class Stage:
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
         self.nginx_module = self.root / "usr/lib/nginx/modules/ngx_immure_module.so"
         self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
+        self.handshakes = BUILD / "bench/handshakes"
         suppressions = directory / "leaks.txt"
         suppressions.write_text(LEAK_SUPPRESSIONS)
         self.own_env = os.environ | {
