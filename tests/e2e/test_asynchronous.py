@@ -3,21 +3,19 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness.clients import curl, s_client
+from harness.haproxy import HAPROXY, Haproxy
 from harness.load import Load
 from harness.nginx import certificate_lines
-from harness.process import children, end, free_port, wait_until
+from harness.process import free_port, wait_until
 from harness.token import GRANTS
 
-HAPROXY = "/usr/sbin/haproxy"
 STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
 SLOW_MS = 300
@@ -69,11 +67,6 @@ def leave_in_the_middle(port, host, count):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall((hello, hello[:50], hello + b"garbage", b"GET / HTTP/1.0\r\n\r\n")[number % 4])
             time.sleep(0.002)
-
-
-def accepts(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def descriptors(pids):
@@ -248,29 +241,17 @@ def test_stream_servers_are_asynchronous_too(slow, make_nginx, authority, keys, 
 def test_haproxy_in_async_mode_serves_while_clients_leave(
     slow, stage, directory, authority, keys
 ):
-    key, port = keys["p256"], free_port()
-    bundle = directory / "bundle.pem"
-    bundle.write_bytes(key.certificate.read_bytes() + key.reference.read_bytes())
-    conf = directory / "haproxy.cfg"
-    conf.write_text(
-        "global\n ssl-mode-async\n nbthread 2\n user www-data\n group www-data\n"
-        "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 5s\n"
-        f"frontend f\n bind 127.0.0.1:{port} ssl crt {bundle}\n"
-        ' http-request return status 200 content-type text/plain string "served"\n'
-    )
+    key = keys["p256"]
     env = stage.host_env(stage.write_openssl_conf(directory / "haproxy.cnf", slow.socket))
-    log = directory / "haproxy.log"
-    with open(log, "wb") as output:
-        haproxy = subprocess.Popen([HAPROXY, "-f", conf], env=env, stdout=output, stderr=output)
+    certificates = [(key.certificate, key.reference)]
+    haproxy = Haproxy(directory / "haproxy", env, certificates, ["ssl-mode-async"])
     try:
-        wait_until(lambda: accepts(port), "haproxy")
+        port = haproxy.start().port
         assert most_in_flight(slow, lambda: many_handshakes(authority, port, key.host)) > 2
         leave_in_the_middle(port, key.host, 100)
         many_handshakes(authority, port, key.host)
-        assert haproxy.poll() is None, log.read_text()
+        assert haproxy.is_up(), haproxy.log()
         assert s_client(authority, port, key.host, "-tls1_2").signature == "ECDSA SHA256"
     finally:
-        for pid in (*children(haproxy.pid), haproxy.pid):
-            end(pid, signal.SIGTERM)
-        haproxy.wait()
-    assert "FATAL" not in log.read_text()
+        haproxy.stop()
+    assert "FATAL" not in haproxy.log()

@@ -14,9 +14,9 @@ CONFIGURATION = """
 user www-data;
 worker_processes {workers};
 pid {directory}/nginx.pid;
-error_log {directory}/error.log info;
+error_log {directory}/error.log {log_level};
 {environment}
-events {{ worker_connections 512; }}
+events {{ {events} }}
 http {{
     access_log off;
     client_body_temp_path {directory}/tmp/body;
@@ -26,13 +26,14 @@ http {{
     scgi_temp_path {directory}/tmp/scgi;
     ssl_session_cache off;
     ssl_session_tickets off;
+    {extra}
     {servers}
 }}
 """
 
 SERVER = """
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen 127.0.0.1:{port} {listen};
         server_name {name};
         ssl_protocols TLSv1.2 TLSv1.3;
         {lines}
@@ -54,11 +55,19 @@ def certificate_lines(*keys):
 class Nginx:
     """`start()` starts it with `servers`: pairs of server name and lines for its block."""
 
-    def __init__(self, stage, directory, openssl_conf, module=""):
-        """`module`: the lines that load Immure's module, in place of `openssl_conf`."""
+    events = "worker_connections 512;"
+    listen = "ssl"
+    log_level = "info"
+    extra = ""  # lines of the http block
+
+    def __init__(self, stage, directory, openssl_conf, module="", workers=None, env=None):
+        """`module`: the lines that load Immure's module, in place of `openssl_conf`. `env`: what
+        the environment of nginx and its workers has besides."""
         self.directory = directory
         (directory / "tmp").mkdir(parents=True)
-        self.env = stage.host_env(openssl_conf)
+        self.worker_count = workers or WORKERS
+        self.extra_env = env or {}
+        self.env = stage.host_env(openssl_conf) | self.extra_env
         self.module = module
         if module:
             del self.env["OPENSSL_CONF"]
@@ -69,17 +78,23 @@ class Nginx:
 
     def configure(self, *servers):
         names = ("OPENSSL_CONF", "OPENSSL_MODULES", "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")
-        passed_on = [name for name in names if name in self.env]
+        passed_on = [name for name in (*names, *self.extra_env) if name in self.env]
         self.conf.write_text(
             CONFIGURATION.format(
                 module=self.module,
-                workers=WORKERS,
+                workers=self.worker_count,
                 directory=self.directory,
+                log_level=self.log_level,
+                events=self.events,
+                extra=self.extra,
                 environment="".join(f"env {name};\n" for name in passed_on),
-                servers="".join(SERVER.format(port=self.port, name=n, lines=l) for n, l in servers),
+                servers="".join(self._server(name, lines) for name, lines in servers),
             )
         )
         return self
+
+    def _server(self, name, lines):
+        return SERVER.format(port=self.port, listen=self.listen, name=name, lines=lines)
 
     def command(self, *arguments, status=0):
         return run(
@@ -92,7 +107,7 @@ class Nginx:
 
     def start(self):
         self.command()
-        wait_until(lambda: self.pid() and len(self.workers()) == WORKERS, "nginx's workers")
+        wait_until(lambda: self.pid() and len(self.workers()) == self.worker_count, "nginx's workers")
         return self
 
     def pid(self, suffix=""):
@@ -110,7 +125,7 @@ class Nginx:
         """nginx -s reload, and waits until every old worker has been asked to go."""
         before = set(self.workers())
         self.command("-s", "reload")
-        wait_until(lambda: len(set(self.workers()) - before) == WORKERS, "new workers")
+        wait_until(lambda: len(set(self.workers()) - before) == self.worker_count, "new workers")
 
     def stop(self):
         for pid in (self.pid(".oldbin"), self.pid()):

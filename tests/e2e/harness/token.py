@@ -27,9 +27,14 @@ use = sign
 """
 
 
+def as_user(user, *command):
+    """The command, run as this user and the group of the same name."""
+    return ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
+
+
 def as_daemon(*command):
     """The command, run as immured's user."""
-    return ("setpriv", f"--reuid={DAEMON_USER}", f"--regid={DAEMON_USER}", "--clear-groups", *command)
+    return as_user(DAEMON_USER, *command)
 
 
 def write_private(path, text):
@@ -41,19 +46,20 @@ def write_private(path, text):
 
 
 class SoftToken:
-    """A SoftHSM directory with one token called `label`."""
+    """A SoftHSM directory with one token called `label`, all of it owned by `user`."""
 
-    def __init__(self, directory, label="e2e"):
+    def __init__(self, directory, label="e2e", user=DAEMON_USER):
         self.label = label
+        self.user = user
         self.objects = directory / "softhsm"
         self.objects.mkdir(mode=0o700)
-        shutil.chown(self.objects, DAEMON_USER, DAEMON_USER)
+        shutil.chown(self.objects, user, user)
         self.conf = directory / "softhsm2.conf"
         self.conf.write_text(f"directories.tokendir = {self.objects}\nlog.level = ERROR\n")
         self.env = {"SOFTHSM2_CONF": str(self.conf)}
         self.pin_file = write_private(directory / "pin", PIN + "\n")
         run(
-            *as_daemon("softhsm2-util", "--init-token", "--free", "--label", label),
+            *as_user(user, "softhsm2-util", "--init-token", "--free", "--label", label),
             *("--so-pin", "12345678", "--pin", PIN),
             env=os.environ | self.env,
         )
