@@ -27,6 +27,10 @@ demo-stop:
 test:
 	@tools/run-tests
 
+# BENCH=--quick: in two minutes
+bench:
+	@bench/run $(BENCH)
+
 lint:
 	@tools/lint
 
@@ -38,8 +42,9 @@ help:
 	@echo 'make demo       as root: nginx on https://localhost:8443 with its keys in a SoftHSM token'
 	@echo 'make demo-stop  end the demo and remove what it made'
 	@echo 'make test       as root: install what is missing and run every test'
+	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
 	@echo 'make lint       clang-format, cppcheck and clang-tidy'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test lint clean help
+.PHONY: all install demo demo-stop test bench lint clean help

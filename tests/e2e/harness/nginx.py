@@ -56,7 +56,7 @@ class Nginx:
     """`start()` starts it with `servers`: pairs of server name and lines for its block."""
 
     events = "worker_connections 512;"
-    listen = "ssl"
+    listen = "ssl"  # of the first server; the others have the same socket
     log_level = "info"
     extra = ""  # lines of the http block
 
@@ -88,13 +88,15 @@ class Nginx:
                 events=self.events,
                 extra=self.extra,
                 environment="".join(f"env {name};\n" for name in passed_on),
-                servers="".join(self._server(name, lines) for name, lines in servers),
+                servers="".join(
+                    SERVER.format(
+                        port=self.port, listen="ssl" if i else self.listen, name=name, lines=lines
+                    )
+                    for i, (name, lines) in enumerate(servers)
+                ),
             )
         )
         return self
-
-    def _server(self, name, lines):
-        return SERVER.format(port=self.port, listen=self.listen, name=name, lines=lines)
 
     def command(self, *arguments, status=0):
         return run(
@@ -126,6 +128,10 @@ class Nginx:
         before = set(self.workers())
         self.command("-s", "reload")
         wait_until(lambda: len(set(self.workers()) - before) == self.worker_count, "new workers")
+
+    def wait_for_old_workers(self):
+        """After a reload: until those are gone that were asked to go."""
+        wait_until(lambda: len(self.workers()) == self.worker_count, "end of old workers")
 
     def stop(self):
         for pid in (self.pid(".oldbin"), self.pid()):

@@ -38,6 +38,7 @@ class Stage:
         self.nginx_module = self.root / "usr/lib/nginx/modules/ngx_immure_module.so"
         self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
         self.handshakes = BUILD / "bench/handshakes"
+        self.token_keys = BUILD / "bench/token_keys"
         suppressions = directory / "leaks.txt"
         suppressions.write_text(LEAK_SUPPRESSIONS)
         self.own_env = os.environ | {

@@ -89,7 +89,7 @@ class Immured:
     def configure(self, sections):
         self.conf.write_text(f"[immured]\nsocket = {self.socket}\n\n{sections}")
 
-    def start(self):
+    def start(self, timeout=10):
         before = len(self.log())
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
@@ -104,7 +104,7 @@ class Immured:
         # A SoftHSM login rewrites a file, and another process that opens the token just then
         # finds none. So nobody else does until the token is up, or known not to come up.
         settled = re.compile(" keys found |] error: token ")
-        wait_until(lambda: settled.search(self.log(), before), "immured's token")
+        wait_until(lambda: settled.search(self.log(), before), "immured's token", timeout)
         return self
 
     def is_listening(self):

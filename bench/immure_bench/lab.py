@@ -1,0 +1,237 @@
+"""Where it is measured: a directory of its own with keys, tokens and the servers that use them.
+
+Everything that is started is ended when the Lab is closed, by pid. What the end-to-end tests
+are made of (tests/e2e/harness) is used here as well.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/e2e"))
+
+from harness.haproxy import Haproxy  # noqa: E402
+from harness.nginx import Nginx, module_lines  # noqa: E402
+from harness.pki import Authority  # noqa: E402
+from harness.process import children, run  # noqa: E402
+from harness.stage import Stage  # noqa: E402
+from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_user  # noqa: E402
+
+ENGINE = "pkcs11.so"
+# Longer than any signature waits here: what is measured is the wait, not the time-out.
+IMMURE_TIMEOUT_MS = 60000
+
+KEY_TYPES = {
+    "P-256": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "RSA-2048": ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
+}
+FILE, LIBP11, SYNC, ASYNC = "key in a file", "libp11 engine", "Immure, sync", "Immure, async"
+HAPROXY_FILE, HAPROXY_SYNC, HAPROXY_ASYNC = "HAProxy, file", "HAProxy, sync", "HAProxy, async"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key in every form: a file, an object called `name` in both tokens, a reference."""
+
+    name: str
+    file: Path
+    certificate: Path
+    reference: Path
+
+    @property
+    def host(self):
+        return f"{self.name}.immure.test"
+
+    def uri(self, label):
+        return f"pkcs11:token={label};object={self.name};type=private;pin-value={PIN}"
+
+
+class BenchNginx(Nginx):
+    events = "worker_connections 8192;"
+    listen = "ssl backlog=4096"
+    log_level = "error"
+    extra = "keepalive_requests 1000000000;"
+
+
+class Lab:
+    """with Lab() as lab: ask for servers. Servers that are asked for again are the same ones."""
+
+    def __init__(self):
+        self.cleanup = ExitStack()
+        self.made = {}
+
+    def __enter__(self):
+        try:
+            self.directory = Path(tempfile.mkdtemp(prefix="immure-bench-"))
+            self.cleanup.callback(shutil.rmtree, self.directory)
+            self.directory.chmod(0o755)
+            self.stage = Stage(self.directory)
+            self.authority = Authority(self.directory)
+            # The engine is in nginx's workers, and so its token's files are theirs.
+            self.token = SoftToken(self._subdirectory("immured-token"), "immured")
+            self.worker_token = SoftToken(self._subdirectory("worker-token"), "worker", "www-data")
+            self.keys = {kind: self._make_key(kind) for kind in KEY_TYPES}
+        except BaseException:
+            self.cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.cleanup.close()
+
+    def _subdirectory(self, name):
+        path = self.directory / name
+        path.mkdir(mode=0o755)
+        return path
+
+    def once(self, name, make):
+        """What `make()` returns, the first time that this name is asked for."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
+    # --- Keys ---------------------------------------------------------------------------------
+
+    def _make_key(self, kind):
+        name = kind.lower()
+        directory = self._subdirectory(name)
+        file, csr, certificate = (directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
+        host = f"{name}.immure.test"
+        self.authority.openssl("genpkey", *KEY_TYPES[kind], "-out", file)
+        self.authority.openssl(
+            *("req", "-new", "-key", file, "-subj", f"/CN={host}", "-out", csr),
+            *("-addext", f"subjectAltName=DNS:{host}"),
+        )
+        self.authority.sign(csr, certificate)
+        for token in (self.token, self.worker_token):
+            self._import(token, file, name)
+        reference = directory / f"{name}.pem"
+        return Key(name, file, certificate, reference)
+
+    def _import(self, token, file, name):
+        """As the token's owner, who can read the key for as long as that takes."""
+        file.chmod(0o644)
+        run(
+            *as_user(token.user, "softhsm2-util", "--import", file, "--token", token.label),
+            *("--label", name, "--id", name.encode().hex(), "--pin", PIN),
+            env=os.environ | token.env,
+        )
+        file.chmod(0o600)
+
+    # --- Servers ------------------------------------------------------------------------------
+
+    def immured(self, delay_ms, sessions):
+        """immured whose token takes `delay_ms` for a signature; 0: SoftHSM as it is."""
+
+        def make():
+            module = self.stage.delay if delay_ms else SOFTHSM
+            section = self.token.section(module=module) + f"max-sessions = {sessions}\n"
+            daemon = Immured(
+                self.stage, self.directory / f"immured-{delay_ms}-{sessions}", section + GRANTS,
+                self.token.env | {"IMMURE_DELAY_MS": str(delay_ms)},
+            )
+            self.cleanup.callback(daemon.stop)
+            daemon.start()
+            self._write_references(daemon)
+            return daemon
+
+        return self.once(("immured", delay_ms, sessions), make)
+
+    def _write_references(self, daemon):
+        for key in self.keys.values():
+            if not key.reference.exists():
+                key.reference.write_bytes(daemon.cli("key", "reference", key.name).stdout)
+
+    def nginx(self, variant, workers=2, delay_ms=0, sessions=16, events=""):
+        """nginx with a server for each key, the P-256 one for those who name none."""
+
+        def make():
+            name = f"nginx-{len(self.made)}"
+            nginx = self._nginx_of(variant, self.directory / name, workers, delay_ms, sessions)
+            nginx.events += events
+            nginx.configure(*((key.host, self._lines(variant, key)) for key in self.keys.values()))
+            self.cleanup.callback(nginx.stop)
+            return nginx.start()
+
+        return self.once(("nginx", variant, workers, delay_ms, sessions, events), make)
+
+    def _nginx_of(self, variant, directory, workers, delay_ms, sessions):
+        plain = self.authority.plain_conf
+        if variant == FILE:
+            return BenchNginx(self.stage, directory, plain, workers=workers)
+        if variant == LIBP11:
+            env = self.worker_token.env | {"IMMURE_DELAY_MS": str(delay_ms)}
+            return BenchNginx(self.stage, directory, self._engine_conf(delay_ms), "", workers, env)
+        socket = self.immured(delay_ms, sessions).socket
+        module = module_lines(self.stage, socket, IMMURE_TIMEOUT_MS)
+        return BenchNginx(self.stage, directory, plain, module, workers)
+
+    def _lines(self, variant, key):
+        file = key.reference
+        if variant == FILE:
+            file = key.file
+        if variant == LIBP11:
+            file = f"engine:pkcs11:{key.uri(self.worker_token.label)}"
+        mode = "immure_async off;" if variant == SYNC else ""
+        return f'{mode} ssl_certificate {key.certificate}; ssl_certificate_key "{file}";'
+
+    def _engine_conf(self, delay_ms):
+        """openssl.cnf that makes Debian's libp11 engine known, with its module."""
+
+        def make():
+            path = self.directory / f"engine-{delay_ms}.cnf"
+            engines = run("openssl", "version", "-e").text.split('"')[1]
+            path.write_text(
+                "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n"
+                f"[pkcs11]\nengine_id = pkcs11\ndynamic_path = {engines}/{ENGINE}\n"
+                f"MODULE_PATH = {self.stage.delay if delay_ms else SOFTHSM}\ninit = 1\n"
+            )
+            return path
+
+        return self.once(("engine", delay_ms), make)
+
+    def haproxy(self, variant, delay_ms=0, sessions=16):
+        """HAProxy with two threads and both keys."""
+
+        def make():
+            directory = self.directory / f"haproxy-{len(self.made)}"
+            env = os.environ | {"OPENSSL_CONF": str(self.authority.plain_conf)}
+            if variant != HAPROXY_FILE:
+                conf = self.directory / f"haproxy-{len(self.made)}.cnf"
+                socket = self.immured(delay_ms, sessions).socket
+                self.stage.write_openssl_conf(conf, socket, timeout_ms=IMMURE_TIMEOUT_MS)
+                env = self.stage.host_env(conf)
+            settings = ["tune.ssl.cachesize 0", "maxconn 8192"]
+            settings += ["ssl-mode-async"] if variant == HAPROXY_ASYNC else []
+            pairs = [
+                (k.certificate, k.file if variant == HAPROXY_FILE else k.reference)
+                for k in self.keys.values()
+            ]
+            haproxy = Haproxy(directory, env, pairs, settings, "no-tls-tickets backlog 4096")
+            self.cleanup.callback(haproxy.stop)
+            return haproxy.start()
+
+        return self.once(("haproxy", variant, delay_ms, sessions), make)
+
+    def server(self, variant, workers, delay_ms, sessions):
+        """(server, the immured behind it or None)."""
+        uses_immured = variant not in (FILE, LIBP11, HAPROXY_FILE)
+        delay_ms = 0 if variant in (FILE, HAPROXY_FILE) else delay_ms
+        sessions = sessions if uses_immured else 0
+        if variant.startswith("HAProxy"):
+            server = self.haproxy(variant, delay_ms, sessions)
+        else:
+            server = self.nginx(variant, workers, delay_ms, sessions)
+        return server, self.immured(delay_ms, sessions) if uses_immured else None
+
+
+def processes(server, immured=None):
+    """The pids of all that a server consists of."""
+    pids = server.pids() if isinstance(server, Haproxy) else [server.pid(), *server.workers()]
+    if immured:
+        pids += [immured.process.pid, *immured.workers()]
+    return pids
