@@ -109,10 +109,11 @@ static void print_requests(json_t *requests)
 static void token_row(struct table *table, json_t *token)
 {
     json_t *sessions = json_object_get(token, "sessions");
-    char in_use[64], in_flight[24], keys[24], signatures[24], failures[24];
+    char in_use[64], in_flight[24], waiting[24], keys[24], signatures[24], failures[24];
     snprintf(in_use, sizeof(in_use), "%lld of %lld", number_at(sessions, "in_use"),
              number_at(sessions, "max"));
     snprintf(in_flight, sizeof(in_flight), "%lld", number_at(token, "in_flight"));
+    snprintf(waiting, sizeof(waiting), "%lld", number_at(token, "waiting"));
     snprintf(keys, sizeof(keys), "%lld", number_at(token, "keys"));
     snprintf(signatures, sizeof(signatures), "%lld", number_at(token, "signatures"));
     snprintf(failures, sizeof(failures), "%lld", number_at(token, "failures"));
@@ -122,6 +123,7 @@ static void token_row(struct table *table, json_t *token)
                                  keys,
                                  in_use,
                                  in_flight,
+                                 waiting,
                                  signatures,
                                  failures};
     table_row(table, cells);
@@ -129,8 +131,9 @@ static void token_row(struct table *table, json_t *token)
 
 static enum exit_status print_tokens(json_t *tokens)
 {
-    static const char *const heading[] = {"TOKEN",    "STATE",     "LABEL",      "KEYS",
-                                          "SESSIONS", "IN FLIGHT", "SIGNATURES", "FAILURES"};
+    static const char *const heading[] = {"TOKEN",   "STATE",      "LABEL",
+                                          "KEYS",    "SESSIONS",   "IN FLIGHT",
+                                          "WAITING", "SIGNATURES", "FAILURES"};
     struct table table = {.columns = ARRAY_SIZE(heading)};
     table_row(&table, heading);
     for (size_t i = 0; i < json_array_size(tokens); i++)

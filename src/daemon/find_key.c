@@ -175,8 +175,8 @@ static enum token_error search_token(struct search *search, size_t index, uint64
                                      struct problem *problem)
 {
     struct token_keeper *keeper = search->request->worker->keepers[index];
-    enum token_error error =
-        token_keeper_take(keeper, deadline, &search->token, &search->epoch, problem);
+    enum token_error error = request_take_token(search->request, index, deadline, &search->token,
+                                                &search->epoch, problem);
     if (error != TOKEN_OK)
         return error;
     search->token_index = index;

@@ -105,13 +105,10 @@ static enum wire_status handle(struct request *request)
     if (operation >= ARRAY_SIZE(handlers) || handlers[operation] == NULL)
         return problem_set(&request->problem, WIRE_UNSUPPORTED_OPERATION, "unknown operation %u",
                            operation);
-    uint32_t left = request->wire.deadline_ms;
-    if (left > WIRE_DEADLINE_MAX_MS)
-        left = WIRE_DEADLINE_MAX_MS;
-    request->deadline = clock_now_ms() + left;
-    if (left == 0)
-        return problem_set(&request->problem, WIRE_DEADLINE_PASSED,
-                           "the deadline had passed before the request arrived");
+    if (clock_left_ms(request->deadline) == 0)
+        return problem_set(&request->problem, WIRE_DEADLINE_PASSED, "the deadline had passed %s",
+                           request->waited ? "before a token had room: see max-sessions"
+                                           : "before the request arrived");
     return handlers[operation](request);
 }
 
@@ -149,18 +146,88 @@ static void reply(struct request *request, enum wire_status status)
         connection_break(request->connection);
 }
 
+static void end(struct request *request, enum wire_status status)
+{
+    reply(request, status);
+    if (status != WIRE_OK)
+        log_refusal(request, status);
+    atomic_fetch_add_explicit(&request->worker->replies[status], 1, memory_order_relaxed);
+}
+
+/* --- Waiting for a token --------------------------------------------------------------------- */
+
+enum token_error request_take_token(struct request *request, size_t index, uint64_t deadline,
+                                    struct token **token, uint64_t *epoch, struct problem *problem)
+{
+    struct token_keeper *keeper = request->worker->keepers[index];
+    enum token_error error =
+        token_keeper_take(keeper, deadline, request->waited, token, epoch, problem);
+    /* Of several, the one that works: where a token hangs, nothing is returned. */
+    if (error == TOKEN_NO_SESSION &&
+        (request->full == NULL ||
+         token_keeper_last_return(keeper) > token_keeper_last_return(request->full)))
+        request->full = keeper;
+    return error;
+}
+
+static bool wait_for_token(const struct request *request, const uint8_t *datagram, size_t size)
+{
+    if (request->full == NULL)
+        return false;
+    struct backlog_request *waiting =
+        backlog_request_new(request->connection, datagram, size, request->deadline);
+    atomic_fetch_add(&request->worker->waiting, 1);
+    if (waiting != NULL && token_keeper_wait(request->full, waiting))
+        return true;
+    atomic_fetch_sub(&request->worker->waiting, 1);
+    backlog_request_free(waiting);
+    return false;
+}
+
+static void serve(struct request *request, const uint8_t *datagram, size_t size)
+{
+    enum wire_status status = handle(request);
+    if (status != WIRE_BUSY || !wait_for_token(request, datagram, size))
+        end(request, status);
+}
+
+static void serve_waiting(struct worker *worker, const struct backlog_request *waiting,
+                          uint8_t *payload)
+{
+    struct request request = {.worker = worker,
+                              .connection = waiting->connection,
+                              .deadline = waiting->deadline,
+                              .waited = true,
+                              .payload = payload};
+    if (wire_request_decode(waiting->datagram, waiting->size, &request.wire) == WIRE_OK)
+        serve(&request, waiting->datagram, waiting->size);
+}
+
+/* Each thread does so after each request, so a token with room leaves nobody waiting. */
+static void serve_backlogs(struct worker *worker, uint8_t *payload)
+{
+    for (size_t i = 0; atomic_load(&worker->waiting) > 0 && i < worker->config->token_count; i++) {
+        struct backlog_request *waiting;
+        while ((waiting = token_keeper_next(worker->keepers[i])) != NULL) {
+            atomic_fetch_sub(&worker->waiting, 1);
+            serve_waiting(worker, waiting, payload);
+            backlog_request_free(waiting);
+        }
+    }
+}
+
 void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
                    size_t size, bool truncated, uint8_t *payload)
 {
     struct request request = {.worker = worker, .connection = connection, .payload = payload};
     enum wire_status status = decode(&request, datagram, size, truncated);
-    bool malformed = status != WIRE_OK;
-    if (!malformed)
-        status = handle(&request);
-    reply(&request, status);
-    if (malformed)
+    if (status != WIRE_OK) {
+        end(&request, status);
         connection_break(connection);
-    if (status != WIRE_OK)
-        log_refusal(&request, status);
-    atomic_fetch_add_explicit(&worker->replies[status], 1, memory_order_relaxed);
+        return;
+    }
+    uint32_t left = request.wire.deadline_ms;
+    request.deadline = clock_now_ms() + (left > WIRE_DEADLINE_MAX_MS ? WIRE_DEADLINE_MAX_MS : left);
+    serve(&request, datagram, size);
+    serve_backlogs(worker, payload);
 }

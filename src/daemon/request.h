@@ -24,8 +24,10 @@ struct request {
     struct worker *worker;
     struct connection *connection;
     struct wire_request wire;
-    uint64_t deadline; /* base/clock.h */
-    uint8_t *payload;  /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
+    uint64_t deadline;         /* base/clock.h */
+    bool waited;               /* in a backlog */
+    struct token_keeper *full; /* the token to wait for, if any had no room */
+    uint8_t *payload;          /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
     size_t payload_size;
     struct problem problem; /* the reply's when it is not WIRE_OK */
 };
@@ -37,10 +39,19 @@ request_handler request_sign, request_sign_digest, request_find_key, request_sta
 /*
  * Handles one datagram of `size` bytes (cut short if `truncated`) and sends the reply, whose
  * payload is built in `payload` (REPLY_PAYLOAD_SIZE_MAX bytes). Breaks the connection when the
- * datagram is malformed or the client does not take the reply.
+ * datagram is malformed or the client does not take the reply. A request that no token has room
+ * for waits in a token's backlog; before it returns, this serves those that there is room for now.
  */
 void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
                    size_t size, bool truncated, uint8_t *payload);
+
+/*
+ * For handlers: token_keeper_take() of the token with this index. When it has no room, the request
+ * remembers which of the tokens to wait for.
+ */
+enum token_error request_take_token(struct request *request, size_t index, uint64_t deadline,
+                                    struct token **token, uint64_t *epoch,
+                                    struct problem *problem) MUST_USE;
 
 /* The problem's text and WIRE_NOT_GRANTED; `key` is in words, as "'www'"; NULL: any. */
 enum wire_status request_not_granted(struct request *request, const char *key) MUST_USE;

@@ -181,7 +181,7 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     struct token *token = NULL;
     uint64_t epoch = 0;
     enum token_error error =
-        token_keeper_take(keeper, request->deadline, &token, &epoch, &request->problem);
+        request_take_token(request, index, request->deadline, &token, &epoch, &request->problem);
     if (error != TOKEN_OK)
         return request_status_of(error);
     bool current = epoch == place->epoch;

@@ -30,10 +30,12 @@ struct token_keeper {
     enum token_keeper_state state;
     bool settled; /* its keys are known, or it has failed */
     bool lost, stopping;
-    struct token *token; /* while READY, and until its users have returned it */
-    uint64_t epoch;      /* counts openings */
-    uint64_t next_try;   /* while DOWN: when it is opened again; 0: never */
-    unsigned users, waiting;
+    struct token *token;     /* while READY, and until its users have returned it */
+    uint64_t epoch;          /* counts openings */
+    uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
+    unsigned users, waiting; /* threads that use it, or wait for it to come up */
+    uint64_t last_return;
+    struct backlog backlog;
     struct problem problem;
     struct token_description description;
 };
@@ -341,10 +343,15 @@ static bool may_come_up(const struct token_keeper *keeper, uint64_t deadline)
 }
 
 /* The lock is held. */
-static enum token_error take(struct token_keeper *keeper, uint64_t deadline)
+static bool has_room(const struct token_keeper *keeper)
 {
-    unsigned max = keeper->settings.config->settings.max_sessions + TOKEN_KEEPER_QUEUE_MAX;
-    if (keeper->users + keeper->waiting >= max)
+    return keeper->users + keeper->waiting < keeper->settings.config->settings.max_sessions;
+}
+
+/* The lock is held. */
+static enum token_error take(struct token_keeper *keeper, uint64_t deadline, bool waited)
+{
+    if (!has_room(keeper) || (keeper->backlog.count > 0 && !waited))
         return TOKEN_NO_SESSION;
     keeper->waiting++;
     while (may_come_up(keeper, deadline) && wait_for_change(keeper, deadline))
@@ -356,19 +363,19 @@ static enum token_error take(struct token_keeper *keeper, uint64_t deadline)
     return TOKEN_OK;
 }
 
-enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline,
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline, bool waited,
                                    struct token **token, uint64_t *epoch, struct problem *problem)
 {
     pthread_mutex_lock(&keeper->lock);
-    enum token_error error = take(keeper, deadline);
+    enum token_error error = take(keeper, deadline, waited);
     if (error == TOKEN_OK) {
         *token = keeper->token;
         *epoch = keeper->epoch;
     } else if (error == TOKEN_UNAVAILABLE) {
         *problem = keeper->problem;
     } else {
-        problem_set(problem, 0, "token %s: %u requests are under way on it, which is the most",
-                    keeper->name, keeper->users + keeper->waiting);
+        problem_set(problem, 0, "token %s: %u requests are under way on it and %zu wait",
+                    keeper->name, keeper->users + keeper->waiting, keeper->backlog.count);
     }
     pthread_mutex_unlock(&keeper->lock);
     return error;
@@ -377,9 +384,34 @@ enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadlin
 void token_keeper_return(struct token_keeper *keeper)
 {
     pthread_mutex_lock(&keeper->lock);
+    keeper->last_return = clock_now_ms();
     if (--keeper->users == 0 && (keeper->lost || keeper->stopping))
         pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
+}
+
+bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool added = backlog_add(&keeper->backlog, request);
+    pthread_mutex_unlock(&keeper->lock);
+    return added;
+}
+
+struct backlog_request *token_keeper_next(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    struct backlog_request *next = has_room(keeper) ? backlog_take(&keeper->backlog) : NULL;
+    pthread_mutex_unlock(&keeper->lock);
+    return next;
+}
+
+uint64_t token_keeper_last_return(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    uint64_t last_return = keeper->last_return;
+    pthread_mutex_unlock(&keeper->lock);
+    return last_return;
 }
 
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem)
@@ -437,6 +469,7 @@ void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report
         .description = keeper->description,
         .epoch = keeper->epoch,
         .in_flight = keeper->users + keeper->waiting,
+        .waiting = (unsigned)keeper->backlog.count,
         .signatures = atomic_load(&keeper->signatures),
         .failures = atomic_load(&keeper->failures),
     };

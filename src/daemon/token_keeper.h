@@ -18,16 +18,11 @@
 
 #include "base/attributes.h"
 #include "base/problem.h"
+#include "daemon/backlog.h"
 #include "daemon/config.h"
 #include "daemon/keyring.h"
 #include "daemon/pin_budget.h"
 #include "token/token.h"
-
-/*
- * Requests above max-sessions that may be under way on one token: enough that a session never
- * waits for its next request, few enough that a token that hangs cannot take all threads.
- */
-#define TOKEN_KEEPER_QUEUE_MAX 4
 
 enum token_keeper_state { TOKEN_STARTING, TOKEN_READY, TOKEN_DOWN };
 
@@ -53,13 +48,24 @@ bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
 /*
  * Takes the token for use until token_keeper_return(); waits until `deadline` while it
  * starts or is about to be tried again.
- * TOKEN_NO_SESSION: too many requests are under way on it. TOKEN_UNAVAILABLE: it is down or
- * still starting; the problem says why.
+ * TOKEN_NO_SESSION: as many requests as it has sessions are under way on it, or others wait
+ * already and this one has not `waited`. TOKEN_UNAVAILABLE: it is down or still starting; the
+ * problem says why.
  */
-enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline,
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline, bool waited,
                                    struct token **token, uint64_t *epoch,
                                    struct problem *problem) MUST_USE;
 void token_keeper_return(struct token_keeper *keeper);
+
+/*
+ * Has a request wait until the token has room, and takes it over; false: too many wait. Whoever
+ * returns the token or fails to take it then asks for the next one that can be served.
+ */
+bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request) MUST_USE;
+struct backlog_request *token_keeper_next(struct token_keeper *keeper) MUST_USE;
+
+/* When the token was last returned (base/clock.h): long ago, if it hangs. */
+uint64_t token_keeper_last_return(struct token_keeper *keeper);
 
 /* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
@@ -83,7 +89,7 @@ struct token_keeper_report {
     struct problem problem; /* empty when READY */
     struct token_description description;
     uint64_t epoch;
-    unsigned sessions_open, sessions_in_use, in_flight;
+    unsigned sessions_open, sessions_in_use, in_flight, waiting;
     uint64_t signatures, failures;
 };
 void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report *report);

@@ -108,7 +108,7 @@ static size_t thread_count(const struct config *config)
 {
     size_t count = SPARE_THREADS;
     for (size_t i = 0; i < config->token_count; i++)
-        count += config->tokens[i].settings.max_sessions + TOKEN_KEEPER_QUEUE_MAX;
+        count += config->tokens[i].settings.max_sessions;
     return count < THREADS_MAX ? count : THREADS_MAX;
 }
 

@@ -48,6 +48,7 @@ struct worker {
     int epoll;
     uint64_t started; /* base/clock.h */
     atomic_uint_fast64_t replies[STATUS_COUNT];
+    atomic_uint waiting; /* requests in the tokens' backlogs */
 };
 
 /* The life of a worker process; returns its exit status. SIGTERM is blocked by the caller. */

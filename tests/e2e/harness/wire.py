@@ -13,14 +13,17 @@ RSA_PSS_SHA256 = 0x0804
 DATAGRAM_SIZE_MAX = 32768
 (
     OK, MALFORMED, UNSUPPORTED_VERSION, UNSUPPORTED_OPERATION, UNSUPPORTED_SCHEME, NOT_GRANTED,
-    MESSAGE_REFUSED, UNKNOWN_KEY, KEY_NOT_FOUND, KEY_AMBIGUOUS, TOKEN_UNAVAILABLE,
-) = range(11)
+    MESSAGE_REFUSED, UNKNOWN_KEY, KEY_NOT_FOUND, KEY_AMBIGUOUS, TOKEN_UNAVAILABLE, TOKEN_FAILED, BUSY,
+    SHUTTING_DOWN, DEADLINE_PASSED,
+) = range(15)
 
-Reply = namedtuple("Reply", "status payload")
+Reply = namedtuple("Reply", "status payload request_id")
 
 
-def request(operation, payload=b"", version=VERSION, scheme=0, key_id=bytes(32), request_id=7):
-    return REQUEST.pack(version, operation, scheme, 2000, request_id, key_id) + payload
+def request(
+    operation, payload=b"", version=VERSION, scheme=0, key_id=bytes(32), request_id=7, deadline_ms=2000
+):
+    return REQUEST.pack(version, operation, scheme, deadline_ms, request_id, key_id) + payload
 
 
 class Connection:
@@ -48,9 +51,9 @@ class Connection:
             return None
         if not datagram:
             return None
-        version, _, status, reserved, _ = REPLY.unpack_from(datagram)
+        version, _, status, reserved, request_id = REPLY.unpack_from(datagram)
         assert (version, reserved) == (VERSION, 0)
-        return Reply(status, datagram[REPLY.size :])
+        return Reply(status, datagram[REPLY.size :], request_id)
 
     def call(self, datagram):
         try:

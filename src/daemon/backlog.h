@@ -1,0 +1,48 @@
+/*
+ * Requests that wait until a token has room, oldest first. The token's keeper owns it and locks it.
+ */
+#ifndef IMMURE_DAEMON_BACKLOG_H
+#define IMMURE_DAEMON_BACKLOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "daemon/connection.h"
+
+/*
+ * What a few busy servers have under way. With 16 sessions and 20 ms a signature the last of them
+ * waits 1.3 s, which is inside a client's 2 s; more would be signed for nobody.
+ */
+#define BACKLOG_MAX 1024
+/* A TLS handshake's message has at most 330 bytes; what is larger comes again. */
+#define BACKLOG_REQUEST_SIZE_MAX 1024
+
+struct backlog_request {
+    struct backlog_request *next;
+    struct connection *connection; /* held */
+    uint64_t deadline;             /* base/clock.h */
+    size_t size;
+    uint8_t datagram[];
+};
+
+struct backlog {
+    struct backlog_request *first, *last;
+    size_t count;
+};
+
+/* A copy of the datagram, which holds the connection; NULL: too large, or no memory. */
+struct backlog_request *backlog_request_new(struct connection *connection, const uint8_t *datagram,
+                                            size_t size, uint64_t deadline) MUST_USE;
+
+/* Releases the connection. `request` may be NULL. */
+void backlog_request_free(struct backlog_request *request);
+
+/* Takes the request over, unless the backlog is full (false). */
+bool backlog_add(struct backlog *backlog, struct backlog_request *request) MUST_USE;
+
+/* The oldest, which is the caller's then; NULL if there is none. */
+struct backlog_request *backlog_take(struct backlog *backlog) MUST_USE;
+
+#endif

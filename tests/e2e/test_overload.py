@@ -1,0 +1,76 @@
+"""More requests than a token has sessions: they wait their turn, and what comes too late is told so."""
+
+import json
+import struct
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness import wire
+from harness.token import GRANTS
+
+DELAY_MS = 10
+SESSIONS = 4
+# What immured keeps for a token: BACKLOG_MAX of daemon/backlog.h.
+BACKLOG = 1024
+
+
+@pytest.fixture
+def slow(make_immured, token, stage):
+    """An immured with a slow token of a few sessions."""
+    section = token.section(module=stage.delay) + f"max-sessions = {SESSIONS}\n"
+    return make_immured(section + GRANTS, env={"IMMURE_DELAY_MS": str(DELAY_MS)}).start()
+
+
+def signatures(key, count, deadline_ms=2000):
+    """So many SIGN requests, numbered from 0."""
+    key_id = key.id
+    return [
+        wire.request(
+            wire.SIGN, struct.pack(">I", number), scheme=wire.ECDSA_SHA256, key_id=key_id,
+            request_id=number, deadline_ms=deadline_ms,
+        )
+        for number in range(count)
+    ]
+
+
+def exchange(immured, requests):
+    """Sends all and takes the replies meanwhile: who does not take them loses the connection."""
+    with wire.Connection(immured.socket) as connection, ThreadPoolExecutor(1) as pool:
+        replies = pool.submit(lambda: [connection.receive() for _ in requests])
+        for request in requests:
+            connection.send(request)
+        return replies.result()
+
+
+def first_token(immured):
+    return json.loads(immured.cli("status", "--json").stdout)["tokens"][0]
+
+
+def test_requests_beyond_the_sessions_are_served_in_their_order(slow, keys):
+    count = 60
+    replies = exchange(slow, signatures(keys["p256"], count))
+    assert {reply.status for reply in replies} == {wire.OK}
+    # Those that are taken at one time may change places, no others.
+    for place, reply in enumerate(replies):
+        assert abs(place - reply.request_id) <= 2 * SESSIONS + 4
+    token = first_token(slow)
+    assert (token["in_flight"], token["waiting"], token["signatures"]) == (0, 0, count)
+
+
+def test_a_full_backlog_refuses_at_once_and_the_others_are_served(slow, keys):
+    count = BACKLOG + 200
+    replies = exchange(slow, signatures(keys["p256"], count, deadline_ms=60000))
+    got = Counter(reply.status for reply in replies)
+    assert set(got) == {wire.OK, wire.BUSY}
+    assert got[wire.OK] >= BACKLOG  # and those that were signed meanwhile
+    first_refused = [reply.status for reply in replies].index(wire.BUSY)
+    assert first_refused < count / 2
+
+
+def test_what_waits_past_its_deadline_is_told_so_and_not_signed(slow, keys):
+    replies = exchange(slow, signatures(keys["p256"], 100, deadline_ms=5 * DELAY_MS))
+    got = Counter(reply.status for reply in replies)
+    assert set(got) == {wire.OK, wire.DEADLINE_PASSED}
+    assert got[wire.OK] >= SESSIONS
+    assert first_token(slow)["signatures"] == got[wire.OK]

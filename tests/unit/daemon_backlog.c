@@ -1,0 +1,73 @@
+/*
+ * A backlog gives requests back in their order, whole, and holds their connections meanwhile.
+ */
+#include "test.h"
+
+#include <string.h>
+
+#include "daemon/backlog.h"
+
+static struct connection connection = {.references = 1};
+
+static struct backlog_request *request_of(unsigned number)
+{
+    return backlog_request_new(&connection, (const uint8_t *)&number, sizeof(number), number);
+}
+
+static void requests_come_back_in_their_order(void **state)
+{
+    (void)state;
+    struct backlog backlog = {.count = 0};
+    for (int round = 0; round < 2; round++) { /* it is usable again once it was empty */
+        for (unsigned i = 0; i < 5; i++)
+            assert_true(backlog_add(&backlog, request_of(i)));
+        assert_int_equal(atomic_load(&connection.references), 6);
+        for (unsigned i = 0; i < 5; i++) {
+            struct backlog_request *request = backlog_take(&backlog);
+            assert_non_null(request);
+            assert_int_equal(request->deadline, i);
+            assert_int_equal(request->size, sizeof(i));
+            assert_memory_equal(request->datagram, &i, sizeof(i));
+            backlog_request_free(request);
+        }
+        assert_null(backlog_take(&backlog));
+        assert_int_equal(atomic_load(&connection.references), 1);
+    }
+}
+
+static void a_full_backlog_takes_no_more(void **state)
+{
+    (void)state;
+    struct backlog backlog = {.count = 0};
+    for (unsigned i = 0; i < BACKLOG_MAX; i++)
+        assert_true(backlog_add(&backlog, request_of(i)));
+    struct backlog_request *one_more = request_of(0);
+    assert_false(backlog_add(&backlog, one_more));
+    backlog_request_free(one_more);
+    for (unsigned i = 0; i < BACKLOG_MAX; i++)
+        backlog_request_free(backlog_take(&backlog));
+    assert_int_equal(atomic_load(&connection.references), 1);
+}
+
+static void what_is_too_large_is_not_copied(void **state)
+{
+    (void)state;
+    static const uint8_t datagram[BACKLOG_REQUEST_SIZE_MAX + 1];
+    struct backlog_request *largest =
+        backlog_request_new(&connection, datagram, BACKLOG_REQUEST_SIZE_MAX, 1);
+    assert_non_null(largest);
+    backlog_request_free(largest);
+    backlog_request_free(NULL);
+    assert_null(backlog_request_new(&connection, datagram, sizeof(datagram), 1));
+    assert_int_equal(atomic_load(&connection.references), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_come_back_in_their_order),
+        cmocka_unit_test(a_full_backlog_takes_no_more),
+        cmocka_unit_test(what_is_too_large_is_not_copied),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
