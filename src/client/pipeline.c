@@ -163,6 +163,7 @@ static void repeat_later(struct pipeline *pipeline, struct exchange *exchange)
     unlink_exchange(pipeline, exchange);
     link_last(pipeline, exchange);
     start_pause(pipeline);
+    wait_for_room(pipeline, false); /* the pause's end is awaited, and the timer tells it */
 }
 
 static void take_reply(struct pipeline *pipeline, const struct wire_reply *reply)

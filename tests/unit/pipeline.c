@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include <stdlib.h>
+#include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "client/pipeline.h"
@@ -33,19 +34,29 @@ static void prepare(struct call *call)
     };
 }
 
+/* Hears of each change once, as nginx does: what is left undone then is not told again. */
+static int watch_changes(const struct pipeline *pipeline)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    int watcher = epoll_create1(EPOLL_CLOEXEC);
+    assert_int_equal(epoll_ctl(watcher, EPOLL_CTL_ADD, pipeline_descriptor(pipeline), &event), 0);
+    return watcher;
+}
+
 /* Waits on the one descriptor, as a host does, until all have ended or the time is over. */
 static void run(struct pipeline *pipeline, struct call *calls, int count, uint64_t milliseconds)
 {
     uint64_t end = clock_now_ms() + milliseconds;
-    int under_way = count;
+    int under_way = count, watcher = watch_changes(pipeline);
     while (under_way > 0 && clock_now_ms() < end) {
-        struct pollfd descriptor = {.fd = pipeline_descriptor(pipeline), .events = POLLIN};
-        if (poll(&descriptor, 1, (int)clock_left_ms(end)) > 0)
+        struct epoll_event event;
+        if (epoll_wait(watcher, &event, 1, (int)clock_left_ms(end)) > 0)
             pipeline_progress(pipeline);
         under_way = 0;
         for (int i = 0; i < count; i++)
             under_way += calls[i].exchange.state == EXCHANGE_SUBMITTED;
     }
+    close(watcher);
 }
 
 static void check(const char *script, int count, uint32_t timeout_ms, enum exchange_state expected,
@@ -95,6 +106,15 @@ static void test_busy_and_garbage_are_repeated(void **state)
 {
     (void)state;
     check("bbgbe", 3, 5000, EXCHANGE_ANSWERED, NULL);
+}
+
+static void test_busy_while_the_socket_is_full_is_repeated(void **state)
+{
+    char script[MANY / 2 + 2];
+    (void)state;
+    memset(script, 'b', MANY / 2);
+    strcpy(script + MANY / 2, "e");
+    check(script, MANY, 3000, EXCHANGE_ANSWERED, NULL);
 }
 
 static void test_answer_to_an_abandoned_request_is_dropped(void **state)
@@ -187,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_more_than_the_socket_holds_come_back),
         cmocka_unit_test(test_all_under_way_are_repeated_when_the_connection_is_lost),
         cmocka_unit_test(test_busy_and_garbage_are_repeated),
+        cmocka_unit_test(test_busy_while_the_socket_is_full_is_repeated),
         cmocka_unit_test(test_answer_to_an_abandoned_request_is_dropped),
         cmocka_unit_test(test_refusal_says_why),
         cmocka_unit_test(test_silence_ends_at_the_deadline),
