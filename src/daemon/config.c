@@ -228,12 +228,22 @@ static bool set_library_parameters(struct parser *parser, const char *value)
     return copy_string(parser, value, &token->settings.library_parameters);
 }
 
+static bool set_verify(struct parser *parser, const char *value)
+{
+    struct token_config *token = parser->target;
+    token->verify_always = strcmp(value, "always") == 0;
+    if (!token->verify_always && strcmp(value, "first") != 0)
+        return fail(parser, "verify-signatures = %s: give first or always", value);
+    return true;
+}
+
 static const struct setting token_settings[] = {
     {"module", set_module, true},
     {"uri", set_uri, true},
     {"pin-file", set_pin_file, false},
     {"pin-credential", set_pin_credential, false},
     {"max-sessions", set_max_sessions, false},
+    {"verify-signatures", set_verify, false},
     {"library-parameters", set_library_parameters, false},
 };
 

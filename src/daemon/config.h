@@ -37,6 +37,7 @@ struct token_config {
     struct token_settings settings;
     char *pin_file;       /* or NULL */
     char *pin_credential; /* a name in $CREDENTIALS_DIRECTORY, or NULL */
+    bool verify_always;   /* each signature, not only RSA's and each key's first */
 };
 
 struct grant_config {

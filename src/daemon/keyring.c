@@ -1,7 +1,10 @@
 #include "daemon/keyring.h"
 
+#include <openssl/err.h>
+#include <openssl/x509.h>
 #include <pthread.h>
 #include <search.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +19,9 @@ struct keyring_entry {
     unsigned bits;
     size_t named_by; /* the token whose label is the name */
     char *name;
+    uint8_t *spki;
+    size_t spki_size;
+    _Atomic(EVP_PKEY *) public_key; /* of the above, when it was first wanted */
     grant_set grants;
     struct key_place places[]; /* one a token of the configuration */
 };
@@ -53,8 +59,11 @@ struct keyring *keyring_new(const struct config *config)
 static void entry_free(void *node)
 {
     struct keyring_entry *entry = node;
-    if (entry != NULL)
-        free(entry->name);
+    if (entry == NULL)
+        return;
+    EVP_PKEY_free(atomic_load(&entry->public_key));
+    free(entry->spki);
+    free(entry->name);
     free(entry);
 }
 
@@ -97,7 +106,12 @@ static struct keyring_entry *add(struct keyring *keyring, const struct token_key
     memcpy(entry->id, key->id, KEY_ID_SIZE);
     entry->type = key->type;
     entry->bits = key->bits;
-    if (rename_entry(entry, keyring->config, key->label, token) &&
+    entry->spki = malloc(key->spki_size);
+    if (entry->spki != NULL) {
+        memcpy(entry->spki, key->spki, key->spki_size);
+        entry->spki_size = key->spki_size;
+    }
+    if (entry->spki != NULL && rename_entry(entry, keyring->config, key->label, token) &&
         tsearch(entry, &keyring->root, compare_ids) != NULL)
         return entry;
     entry_free(entry);
@@ -153,15 +167,57 @@ bool keyring_name(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE],
     return entry != NULL;
 }
 
+static bool is_at(const struct keyring_entry *entry, size_t token, const struct key_place *place)
+{
+    return entry->places[token].epoch == place->epoch &&
+           entry->places[token].handle == place->handle;
+}
+
 void keyring_forget(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
                     const struct key_place *place)
 {
     pthread_rwlock_wrlock(&keyring->lock);
     struct keyring_entry *entry = find(keyring, id);
-    if (entry != NULL && entry->places[token].epoch == place->epoch &&
-        entry->places[token].handle == place->handle)
+    if (entry != NULL && is_at(entry, token, place))
         entry->places[token].epoch = 0;
     pthread_rwlock_unlock(&keyring->lock);
+}
+
+void keyring_set_verified(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
+                          const struct key_place *place)
+{
+    pthread_rwlock_wrlock(&keyring->lock);
+    struct keyring_entry *entry = find(keyring, id);
+    if (entry != NULL && is_at(entry, token, place))
+        entry->places[token].verified = true;
+    pthread_rwlock_unlock(&keyring->lock);
+}
+
+/* Made when it is first wanted: most of many keys are never used, and it takes some kilobytes. */
+static EVP_PKEY *public_key_of(struct keyring_entry *entry)
+{
+    EVP_PKEY *known = atomic_load(&entry->public_key);
+    const unsigned char *at = entry->spki;
+    if (known != NULL)
+        return known;
+    ERR_set_mark();
+    EVP_PKEY *made = d2i_PUBKEY(NULL, &at, (long)entry->spki_size);
+    ERR_pop_to_mark();
+    if (atomic_compare_exchange_strong(&entry->public_key, &known, made))
+        return made;
+    EVP_PKEY_free(made); /* another thread was first */
+    return known;
+}
+
+EVP_PKEY *keyring_public_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE])
+{
+    pthread_rwlock_rdlock(&keyring->lock);
+    struct keyring_entry *entry = find(keyring, id);
+    EVP_PKEY *public_key = entry != NULL ? public_key_of(entry) : NULL;
+    if (public_key != NULL && EVP_PKEY_up_ref(public_key) != 1)
+        public_key = NULL;
+    pthread_rwlock_unlock(&keyring->lock);
+    return public_key;
 }
 
 struct count {

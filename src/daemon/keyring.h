@@ -3,11 +3,12 @@
  *
  * Looked up by key id (SHA-256 of the SubjectPublicKeyInfo). A place is a handle and the epoch
  * of the token's login that it was found in; in another epoch it means nothing. Keys are never
- * removed, and take about 150 bytes and their name each. From any thread.
+ * removed, and take about 350 bytes and their name each. From any thread.
  */
 #ifndef IMMURE_DAEMON_KEYRING_H
 #define IMMURE_DAEMON_KEYRING_H
 
+#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ struct keyring;
 struct key_place {
     CK_OBJECT_HANDLE handle;
     uint64_t epoch; /* 0: not on this token, as far as is known */
+    bool verified;  /* a signature from here was right */
 };
 
 /* A copy of what is known of a key. */
@@ -54,6 +56,13 @@ bool keyring_name(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE],
 /* The key is no longer at this place. Nothing happens if a newer place is known. */
 void keyring_forget(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
                     const struct key_place *place);
+
+/* A signature from this place was right. Nothing happens if a newer place is known. */
+void keyring_set_verified(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
+                          const struct key_place *place);
+
+/* The public key, to be freed by the caller; NULL: out of memory, or OpenSSL cannot read it. */
+EVP_PKEY *keyring_public_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE]) MUST_USE;
 
 /* How many keys are known to be on the token in this epoch. */
 size_t keyring_count(struct keyring *keyring, size_t token, uint64_t epoch) MUST_USE;

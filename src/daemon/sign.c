@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "daemon/request.h"
+#include "daemon/signature_check.h"
 #include "daemon/tls_message.h"
 #include "wire/scheme.h"
 
@@ -162,6 +163,41 @@ static enum token_error sign_with(struct signing *signing, struct token *token,
                       &request->problem);
 }
 
+/* RSA's always: see signature_check.h. Others' once from each place, unless configured. */
+static bool needs_check(const struct signing *signing, size_t index)
+{
+    const struct token_config *token = &signing->request->worker->config->tokens[index];
+    return signing->key.type == KEY_TYPE_RSA || token->verify_always ||
+           !signing->key.places[index].verified;
+}
+
+/* A wrong signature is wiped, and ends the token's service. */
+static enum token_error check_signature(struct signing *signing, size_t index, uint64_t epoch)
+{
+    struct request *request = signing->request;
+    struct worker *worker = request->worker;
+    const uint8_t *id = request->wire.key_id;
+    if (!needs_check(signing, index))
+        return TOKEN_OK;
+    EVP_PKEY *public_key = keyring_public_key(worker->keyring, id);
+    bool right = public_key != NULL &&
+                 signature_check(public_key, signing->scheme, signing->input, signing->input_size,
+                                 request->payload, request->payload_size);
+    EVP_PKEY_free(public_key);
+    if (right && !signing->key.places[index].verified)
+        keyring_set_verified(worker->keyring, id, index, &signing->key.places[index]);
+    if (right)
+        return TOKEN_OK;
+    OPENSSL_cleanse(request->payload, request->payload_size);
+    problem_set(&request->problem, 0,
+                "token %s: made a wrong signature with key %s, and is not used before immured is "
+                "reloaded: have the device examined",
+                worker->config->tokens[index].settings.name, key_words(signing));
+    if (public_key != NULL) /* else it is our own failure */
+        token_keeper_condemn(worker->keepers[index], epoch, &request->problem);
+    return TOKEN_FAILED;
+}
+
 /* The place is out of date; the client looks the key up by its public key and asks again. */
 static enum wire_status forget_place(struct signing *signing, size_t index)
 {
@@ -191,6 +227,8 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     if (!current)
         return forget_place(signing, index);
 
+    if (error == TOKEN_OK)
+        error = check_signature(signing, index, epoch);
     token_keeper_count(keeper, error == TOKEN_OK);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, epoch, &request->problem);

@@ -29,7 +29,7 @@ struct token_keeper {
     pthread_cond_t changed;
     enum token_keeper_state state;
     bool settled; /* its keys are known, or it has failed */
-    bool lost, stopping;
+    bool lost, condemned, stopping;
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
     uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
@@ -207,7 +207,7 @@ static void guard(struct token_keeper *keeper, struct problem *problem)
     pthread_mutex_lock(&keeper->lock);
     while (!keeper->lost && !keeper->stopping)
         pthread_cond_wait(&keeper->changed, &keeper->lock);
-    keeper->state = TOKEN_STARTING;
+    keeper->state = keeper->condemned ? TOKEN_DOWN : TOKEN_STARTING;
     while (keeper->users > 0)
         pthread_cond_wait(&keeper->changed, &keeper->lock);
     struct token *token = keeper->token;
@@ -273,8 +273,10 @@ static void live(struct token_keeper *keeper, struct retry *retry)
     guard(keeper, &problem);
     if (clock_now_ms() - start >= STABLE_MS)
         retry->pause = 0;
-    bool at_once = retry->pause == 0;
+    bool at_once = retry->pause == 0 && !keeper->condemned;
     schedule(retry);
+    if (keeper->condemned) /* written once, before guard() returned */
+        retry->due = 0;
     if (!at_once && is_wanted(keeper))
         go_down(keeper, retry, &problem);
 }
@@ -414,19 +416,34 @@ uint64_t token_keeper_last_return(struct token_keeper *keeper)
     return last_return;
 }
 
-void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem)
+/* True: this is the first to say so. */
+static bool lose(struct token_keeper *keeper, uint64_t epoch, bool condemned,
+                 const struct problem *problem)
 {
     pthread_mutex_lock(&keeper->lock);
     bool first = keeper->epoch == epoch && !keeper->lost;
     if (first) {
         keeper->lost = true;
-        keeper->state = TOKEN_STARTING;
+        keeper->condemned = condemned;
+        keeper->state = condemned ? TOKEN_DOWN : TOKEN_STARTING;
+        keeper->next_try = 0;
         keeper->problem = *problem;
         pthread_cond_broadcast(&keeper->changed);
     }
     pthread_mutex_unlock(&keeper->lock);
-    if (first)
+    return first;
+}
+
+void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem)
+{
+    if (lose(keeper, epoch, false, problem))
         log_warning("token %s: lost, and opened anew: %s", keeper->name, problem->text);
+}
+
+void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
+                          const struct problem *problem)
+{
+    (void)lose(keeper, epoch, true, problem); /* the keeper's thread logs it */
 }
 
 void token_keeper_count(struct token_keeper *keeper, bool success)

@@ -4,7 +4,8 @@
  *
  *     STARTING  the token is being opened; requests wait for it inside their deadlines
  *     READY     requests use it
- *     DOWN      opening failed; tried again by and by, or not before a reload (a refused PIN);
+ *     DOWN      opening failed; tried again by and by, or not before a reload (a refused PIN, a
+ *               wrong signature);
  *               requests wait if the next attempt is made before their deadlines
  *
  * STARTING -> READY | DOWN; READY -> STARTING | DOWN (lost); DOWN -> READY. A token is closed
@@ -69,6 +70,10 @@ uint64_t token_keeper_last_return(struct token_keeper *keeper);
 
 /* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
+
+/* The token of this epoch signs wrongly: it is closed, and not used before a reload. */
+void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
+                          const struct problem *problem);
 
 /* Counts one signature for the status. */
 void token_keeper_count(struct token_keeper *keeper, bool success);

@@ -78,6 +78,7 @@ static const struct mistake mistakes[] = {
     {TOKEN "max-sessions = 1025\n", 4, "give a number from 1"},
     {TOKEN "max-sessions = -1\n", 4, "give a number from 1"},
     {TOKEN "max-sessions = 4x\n", 4, "give a number from 1"},
+    {TOKEN "verify-signatures = never\n", 4, "give first or always"},
     {TOKEN "pin-file = /nonexistent/pin\n", 4, "chmod 600"},
     {TOKEN "pin-file = pin\n", 4, "absolute path"},
     {TOKEN "pin-file = /tmp\n", 4, "no regular file"},
@@ -164,7 +165,8 @@ static void every_setting_arrives(void **state)
     snprintf(text, sizeof(text),
              "; comment\n[immured]\n  socket = /run/s.sock\nlog-level = debug\n\n"
              "[token prod]\nmodule = /m.so\nuri = pkcs11:token=prod;serial=1\npin-file = %s\n"
-             "max-sessions = 3\nlibrary-parameters = configdir='sql:/d' x=y\n"
+             "max-sessions = 3\nverify-signatures = always\nlibrary-parameters = "
+             "configdir='sql:/d' x=y\n"
              "[grant web]\nuser = 33\ngroup = root\nkeys = www, shop-* \tapi\n"
              "use = tls13-server, sign\n[grant plain]\nuser=0\nkeys=*\n",
              pin_path);
@@ -178,6 +180,7 @@ static void every_setting_arrives(void **state)
     assert_string_equal(token->settings.uri, "pkcs11:token=prod;serial=1");
     assert_string_equal(token->settings.library_parameters, "configdir='sql:/d' x=y");
     assert_int_equal(token->settings.max_sessions, 3);
+    assert_true(token->verify_always);
     assert_int_equal(config->grant_count, 2);
     assert_true(grant->has_user && grant->user == 33 && grant->has_group && grant->group == 0);
     assert_string_equal(grant->keys[0], "www");

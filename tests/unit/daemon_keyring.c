@@ -3,6 +3,7 @@
  */
 #include "test.h"
 
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +16,10 @@ static const struct config config = {
 
 static struct token_key key_of(unsigned number, const char *label, CK_OBJECT_HANDLE handle)
 {
+    static const uint8_t spki[] = "no public key";
     struct token_key key = {.handle = handle, .type = KEY_TYPE_EC, .bits = 256};
+    key.spki = spki;
+    key.spki_size = sizeof(spki);
     memcpy(key.id, &number, sizeof(number));
     snprintf(key.label, sizeof(key.label), "%s", label);
     return key;
@@ -95,6 +99,49 @@ static void a_missing_key_is_remembered_until_it_is_found(void **state)
     keyring_free(keyring);
 }
 
+static void a_place_is_verified_until_the_key_is_found_anew(void **state)
+{
+    (void)state;
+    struct keyring *keyring = keyring_new(&config);
+    const struct token_key key = key_of(1, "www", 7);
+    const struct key_place elsewhere = {.handle = 8, .epoch = 1};
+    struct keyring_key found;
+    assert_true(keyring_put(keyring, &key, 0, 1) && keyring_get(keyring, key.id, &found));
+    assert_false(found.places[0].verified);
+    keyring_set_verified(keyring, key.id, 0, &elsewhere);
+    assert_true(keyring_get(keyring, key.id, &found) && !found.places[0].verified);
+    keyring_set_verified(keyring, key.id, 0, &found.places[0]);
+    assert_true(keyring_get(keyring, key.id, &found) && found.places[0].verified);
+    assert_true(keyring_put(keyring, &key, 0, 2) && keyring_get(keyring, key.id, &found));
+    assert_false(found.places[0].verified);
+    keyring_free(keyring);
+}
+
+static void the_public_key_is_the_one_that_was_found(void **state)
+{
+    (void)state;
+    struct keyring *keyring = keyring_new(&config);
+    EVP_PKEY *made = EVP_EC_gen("P-256");
+    uint8_t *spki = NULL;
+    struct token_key key = key_of(1, "www", 7);
+    key.spki_size = (size_t)i2d_PUBKEY(made, &spki);
+    key.spki = spki;
+    assert_true(keyring_put(keyring, &key, 0, 1));
+    for (int i = 0; i < 2; i++) {
+        EVP_PKEY *found = keyring_public_key(keyring, key.id);
+        assert_non_null(found);
+        assert_int_equal(EVP_PKEY_eq(found, made), 1);
+        EVP_PKEY_free(found);
+    }
+    const struct token_key unreadable = key_of(2, "www", 8), unknown = key_of(3, "www", 9);
+    assert_true(keyring_put(keyring, &unreadable, 0, 1));
+    assert_null(keyring_public_key(keyring, unreadable.id));
+    assert_null(keyring_public_key(keyring, unknown.id));
+    OPENSSL_free(spki);
+    EVP_PKEY_free(made);
+    keyring_free(keyring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -102,6 +149,8 @@ int main(void)
         cmocka_unit_test(the_first_token_s_label_is_the_name_and_may_change),
         cmocka_unit_test(only_the_place_that_failed_is_forgotten),
         cmocka_unit_test(a_missing_key_is_remembered_until_it_is_found),
+        cmocka_unit_test(a_place_is_verified_until_the_key_is_found_anew),
+        cmocka_unit_test(the_public_key_is_the_one_that_was_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
