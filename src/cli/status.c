@@ -159,6 +159,9 @@ static enum exit_status print_status(json_t *status)
     print_field("Configuration", "%s", text_at(status, "config"));
     print_field("Connections", "%lld", number_at(status, "connections"));
     print_requests(json_object_get(status, "requests"));
+    if (number_at(status, "overtaken") > 0)
+        print_field("Overtaken", "%lld slow calls, by another token",
+                    number_at(status, "overtaken"));
     return print_tokens(tokens);
 }
 

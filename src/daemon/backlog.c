@@ -3,19 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct backlog_request *backlog_request_new(struct connection *connection, const uint8_t *datagram,
-                                            size_t size, uint64_t deadline)
+#include "daemon/request.h"
+
+struct backlog_request *backlog_request_new(const struct request *request)
 {
+    size_t size = request->datagram_size;
     if (size > BACKLOG_REQUEST_SIZE_MAX)
         return NULL;
-    struct backlog_request *request = malloc(sizeof(*request) + size);
-    if (request == NULL)
+    struct backlog_request *copy = malloc(sizeof(*copy) + size);
+    if (copy == NULL)
         return NULL;
-    *request =
-        (struct backlog_request){.connection = connection, .deadline = deadline, .size = size};
-    memcpy(request->datagram, datagram, size);
-    connection_hold(connection);
-    return request;
+    *copy = (struct backlog_request){.connection = request->connection,
+                                     .deadline = request->deadline,
+                                     .passed_over = request->passed_over,
+                                     .size = size};
+    memcpy(copy->datagram, request->datagram, size);
+    connection_hold(request->connection);
+    return copy;
 }
 
 void backlog_request_free(struct backlog_request *request)

@@ -23,6 +23,7 @@ struct backlog_request {
     struct backlog_request *next;
     struct connection *connection; /* held */
     uint64_t deadline;             /* base/clock.h */
+    uint32_t passed_over;          /* as in struct request */
     size_t size;
     uint8_t datagram[];
 };
@@ -32,9 +33,10 @@ struct backlog {
     size_t count;
 };
 
-/* A copy of the datagram, which holds the connection; NULL: too large, or no memory. */
-struct backlog_request *backlog_request_new(struct connection *connection, const uint8_t *datagram,
-                                            size_t size, uint64_t deadline) MUST_USE;
+struct request;
+
+/* A copy, which holds the connection; NULL: too large, or no memory. */
+struct backlog_request *backlog_request_new(const struct request *request) MUST_USE;
 
 /* Releases the connection. `request` may be NULL. */
 void backlog_request_free(struct backlog_request *request);

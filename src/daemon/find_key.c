@@ -189,8 +189,8 @@ static enum token_error search_token(struct search *search, size_t index, uint64
 }
 
 /*
- * First all tokens that are ready; then, if none has the key, those that start are waited for,
- * so that a token that hangs does not keep the keys of others from being found.
+ * First all tokens that are ready and answer; then, if none has the key, those that start are
+ * waited for, so that a token that hangs does not keep the keys of others from being found.
  */
 static enum token_error search_tokens(struct search *search, struct problem *problem)
 {
@@ -201,7 +201,8 @@ static enum token_error search_tokens(struct search *search, struct problem *pro
         uint64_t deadline = pass == 0 ? 0 : search->request->deadline;
         result = TOKEN_OK;
         for (size_t i = 0; i < count; i++) {
-            if (searched[i])
+            bool slow = token_keeper_glance(search->request->worker->keepers[i]).slow;
+            if (searched[i] || (pass == 0 && slow))
                 continue;
             struct problem this_problem;
             enum token_error error = search_token(search, i, deadline, &this_problem);

@@ -80,10 +80,10 @@ enum wire_status request_not_granted(struct request *request, const char *key)
                        key != NULL ? key : "", request->worker->config->path);
 }
 
-static enum wire_status decode(struct request *request, const uint8_t *datagram, size_t size,
-                               bool truncated)
+static enum wire_status decode(struct request *request, bool truncated)
 {
-    enum wire_status status = wire_request_decode(datagram, size, &request->wire);
+    size_t size = request->datagram_size;
+    enum wire_status status = wire_request_decode(request->datagram, size, &request->wire);
     if (truncated)
         status = WIRE_MALFORMED;
     if (status == WIRE_UNSUPPORTED_VERSION)
@@ -148,6 +148,11 @@ static void reply(struct request *request, enum wire_status status)
 
 static void end(struct request *request, enum wire_status status)
 {
+    /* What was to overtake a slow call and failed leaves the answer to that one. */
+    if (request->passed_over != 0 && status != WIRE_OK) {
+        log_debug("%s: %s", wire_status_name(status), request->problem.text);
+        return;
+    }
     reply(request, status);
     if (status != WIRE_OK)
         log_refusal(request, status);
@@ -170,12 +175,11 @@ enum token_error request_take_token(struct request *request, size_t index, uint6
     return error;
 }
 
-static bool wait_for_token(const struct request *request, const uint8_t *datagram, size_t size)
+static bool wait_for_token(const struct request *request)
 {
     if (request->full == NULL)
         return false;
-    struct backlog_request *waiting =
-        backlog_request_new(request->connection, datagram, size, request->deadline);
+    struct backlog_request *waiting = backlog_request_new(request);
     atomic_fetch_add(&request->worker->waiting, 1);
     if (waiting != NULL && token_keeper_wait(request->full, waiting))
         return true;
@@ -184,43 +188,51 @@ static bool wait_for_token(const struct request *request, const uint8_t *datagra
     return false;
 }
 
-static void serve(struct request *request, const uint8_t *datagram, size_t size)
+static void serve(struct request *request)
 {
     enum wire_status status = handle(request);
-    if (status != WIRE_BUSY || !wait_for_token(request, datagram, size))
+    if (status != WIRE_BUSY || !wait_for_token(request))
         end(request, status);
 }
 
 static void serve_waiting(struct worker *worker, const struct backlog_request *waiting,
-                          uint8_t *payload)
+                          struct call *call, uint8_t *payload)
 {
     struct request request = {.worker = worker,
                               .connection = waiting->connection,
+                              .datagram = waiting->datagram,
+                              .datagram_size = waiting->size,
                               .deadline = waiting->deadline,
                               .waited = true,
+                              .passed_over = waiting->passed_over,
+                              .call = call,
                               .payload = payload};
     if (wire_request_decode(waiting->datagram, waiting->size, &request.wire) == WIRE_OK)
-        serve(&request, waiting->datagram, waiting->size);
+        serve(&request);
 }
 
-/* Each thread does so after each request, so a token with room leaves nobody waiting. */
-static void serve_backlogs(struct worker *worker, uint8_t *payload)
+void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *payload)
 {
     for (size_t i = 0; atomic_load(&worker->waiting) > 0 && i < worker->config->token_count; i++) {
         struct backlog_request *waiting;
         while ((waiting = token_keeper_next(worker->keepers[i])) != NULL) {
             atomic_fetch_sub(&worker->waiting, 1);
-            serve_waiting(worker, waiting, payload);
+            serve_waiting(worker, waiting, call, payload);
             backlog_request_free(waiting);
         }
     }
 }
 
 void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
-                   size_t size, bool truncated, uint8_t *payload)
+                   size_t size, bool truncated, struct call *call, uint8_t *payload)
 {
-    struct request request = {.worker = worker, .connection = connection, .payload = payload};
-    enum wire_status status = decode(&request, datagram, size, truncated);
+    struct request request = {.worker = worker,
+                              .connection = connection,
+                              .datagram = datagram,
+                              .datagram_size = size,
+                              .call = call,
+                              .payload = payload};
+    enum wire_status status = decode(&request, truncated);
     if (status != WIRE_OK) {
         end(&request, status);
         connection_break(connection);
@@ -228,6 +240,7 @@ void request_serve(struct worker *worker, struct connection *connection, const u
     }
     uint32_t left = request.wire.deadline_ms;
     request.deadline = clock_now_ms() + (left > WIRE_DEADLINE_MAX_MS ? WIRE_DEADLINE_MAX_MS : left);
-    serve(&request, datagram, size);
-    serve_backlogs(worker, payload);
+    serve(&request);
+    /* Each thread does so after each request, so a token with room leaves nobody waiting. */
+    request_serve_backlogs(worker, call, payload);
 }

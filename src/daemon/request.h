@@ -23,9 +23,13 @@
 struct request {
     struct worker *worker;
     struct connection *connection;
+    const uint8_t *datagram; /* what `wire` was decoded from */
+    size_t datagram_size;
     struct wire_request wire;
-    uint64_t deadline;         /* base/clock.h */
-    bool waited;               /* in a backlog */
+    uint64_t deadline;    /* base/clock.h */
+    bool waited;          /* in a backlog */
+    uint32_t passed_over; /* bit i: token i has the request already, and is slow: see overtake.h */
+    struct call *call;    /* of this thread, or NULL with one token only */
     struct token_keeper *full; /* the token to wait for, if any had no room */
     uint8_t *payload;          /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
     size_t payload_size;
@@ -43,7 +47,10 @@ request_handler request_sign, request_sign_digest, request_find_key, request_sta
  * for waits in a token's backlog; before it returns, this serves those that there is room for now.
  */
 void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
-                   size_t size, bool truncated, uint8_t *payload);
+                   size_t size, bool truncated, struct call *call, uint8_t *payload);
+
+/* Serves what waits in a backlog and has room now. */
+void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *payload);
 
 /*
  * For handlers: token_keeper_take() of the token with this index. When it has no room, the request

@@ -127,26 +127,28 @@ static enum wire_status check_digest(struct signing *signing)
 
 /* --- On which token --- */
 
-/* A token that is ready before one that starts, then the one with the fewest calls in flight. */
+/* The order in which tokens are taken; the fewest calls in flight decide between equals. */
+static int rank(const struct token_keeper_glance *glance)
+{
+    if (glance->state == TOKEN_READY)
+        return glance->slow ? 1 : 0;
+    return glance->state == TOKEN_STARTING ? 2 : 3;
+}
+
 static bool choose_token(const struct signing *signing, size_t *chosen)
 {
     const struct worker *worker = signing->request->worker;
-    enum token_keeper_state best_state = TOKEN_DOWN;
-    unsigned best_in_flight = 0;
+    struct token_keeper_glance best;
     bool found = false;
     for (size_t i = 0; i < worker->config->token_count; i++) {
         if (signing->key.places[i].epoch == 0 || (signing->tried & UINT32_C(1) << i) != 0)
             continue;
-        static const int rank[] = {[TOKEN_READY] = 0, [TOKEN_STARTING] = 1, [TOKEN_DOWN] = 2};
-        enum token_keeper_state state;
-        unsigned in_flight;
-        token_keeper_peek(worker->keepers[i], &state, &in_flight);
-        if (found && (rank[state] > rank[best_state] ||
-                      (state == best_state && in_flight >= best_in_flight)))
+        const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
+        if (found && (rank(&glance) > rank(&best) ||
+                      (rank(&glance) == rank(&best) && glance.in_flight >= best.in_flight)))
             continue;
         found = true;
-        best_state = state;
-        best_in_flight = in_flight;
+        best = glance;
         *chosen = i;
     }
     return found;
@@ -221,15 +223,19 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     if (error != TOKEN_OK)
         return request_status_of(error);
     bool current = epoch == place->epoch;
+    uint64_t start = clock_now_ms();
+    call_begin(request->call, request, index);
     if (current)
         error = sign_with(signing, token, place);
+    call_end(request->call);
+    uint64_t taken = clock_now_ms() - start;
     token_keeper_return(keeper);
     if (!current)
         return forget_place(signing, index);
 
     if (error == TOKEN_OK)
         error = check_signature(signing, index, epoch);
-    token_keeper_count(keeper, error == TOKEN_OK);
+    token_keeper_count(keeper, error == TOKEN_OK, taken);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, epoch, &request->problem);
     if (error == TOKEN_UNAVAILABLE || error == TOKEN_KEY_GONE)
@@ -258,7 +264,7 @@ static enum wire_status sign_on_any(struct signing *signing)
         }
         signing->tried |= UINT32_C(1) << index;
     }
-    if (signing->tried == 0)
+    if (signing->tried == request->passed_over)
         return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s must be looked up again",
                            key_words(signing));
     request->problem = worst;
@@ -280,6 +286,7 @@ static enum wire_status prepare(struct signing *signing)
 enum wire_status request_sign(struct request *request)
 {
     struct signing signing = {.request = request,
+                              .tried = request->passed_over,
                               .input = request->wire.payload,
                               .input_size = request->wire.payload_size};
     uint8_t digest[SCHEME_DIGEST_SIZE_MAX];
@@ -300,6 +307,7 @@ enum wire_status request_sign(struct request *request)
 enum wire_status request_sign_digest(struct request *request)
 {
     struct signing signing = {.request = request,
+                              .tried = request->passed_over,
                               .input = request->wire.payload,
                               .input_size = request->wire.payload_size};
     enum wire_status status = prepare(&signing);

@@ -34,14 +34,14 @@ static json_t *token_json(struct worker *worker, size_t index)
     token_keeper_report(worker->keepers[index], &report);
     size_t keys =
         report.state == TOKEN_READY ? keyring_count(worker->keyring, index, report.epoch) : 0;
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:i, s:i, s:i}, s:i, s:i, s:I, s:I, s:I}",
-                     "name", settings->name, "state", state_names[report.state], "problem",
-                     text_json(report.problem.text), "label", text_json(report.description.label),
-                     "serial", text_json(report.description.serial), "sessions", "open",
-                     (int)report.sessions_open, "in_use", (int)report.sessions_in_use, "max",
-                     (int)settings->max_sessions, "in_flight", (int)report.in_flight, "waiting",
-                     (int)report.waiting, "keys", (json_int_t)keys, "signatures",
-                     (json_int_t)report.signatures, "failures", (json_int_t)report.failures);
+    return json_pack(
+        "{s:s, s:s, s:o, s:o, s:o, s:{s:i, s:i, s:i}, s:i, s:i, s:I, s:I, s:I}", "name",
+        settings->name, "state", report.slow ? "slow" : state_names[report.state], "problem",
+        text_json(report.problem.text), "label", text_json(report.description.label), "serial",
+        text_json(report.description.serial), "sessions", "open", (int)report.sessions_open,
+        "in_use", (int)report.sessions_in_use, "max", (int)settings->max_sessions, "in_flight",
+        (int)report.in_flight, "waiting", (int)report.waiting, "keys", (json_int_t)keys,
+        "signatures", (json_int_t)report.signatures, "failures", (json_int_t)report.failures);
 }
 
 static json_t *tokens_json(struct worker *worker)
@@ -57,11 +57,13 @@ static json_t *status_json(struct worker *worker)
     size_t connections;
     uint64_t refused;
     connections_counts(&worker->connections, &connections, &refused);
-    return json_pack(
-        "{s:s, s:i, s:I, s:s, s:I, s:I, s:o, s:o}", "version", IMMURE_VERSION, "pid", (int)getpid(),
-        "uptime_s", (json_int_t)((clock_now_ms() - worker->started) / 1000), "config",
-        worker->config->path, "connections", (json_int_t)connections, "connections_refused",
-        (json_int_t)refused, "requests", requests_json(worker), "tokens", tokens_json(worker));
+    return json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "version", IMMURE_VERSION,
+                     "pid", (int)getpid(), "uptime_s",
+                     (json_int_t)((clock_now_ms() - worker->started) / 1000), "config",
+                     worker->config->path, "connections", (json_int_t)connections,
+                     "connections_refused", (json_int_t)refused, "overtaken",
+                     (json_int_t)atomic_load(&worker->overtaken), "requests", requests_json(worker),
+                     "tokens", tokens_json(worker));
 }
 
 enum wire_status request_status(struct request *request)

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/latency.h"
 
 /* Pauses between attempts: short enough for a network blip, long enough not to hammer an HSM. */
 #define RETRY_FIRST_MS 1000
@@ -19,11 +20,20 @@
 /* A scan may wait this long for a session while requests take them all. */
 #define SCAN_SESSION_WAIT_MS 60000
 
+/*
+ * A call hangs when it takes more than twice as long as all but one in a hundred, but no less than
+ * what a busy host may delay any call by. Before there were enough calls to tell, any device that
+ * works is faster than this.
+ */
+#define PATIENCE_PERCENT    99
+#define PATIENCE_MIN_MS     50
+#define PATIENCE_CALLS_MIN  50
+#define PATIENCE_UNKNOWN_MS 300
+
 struct token_keeper {
     struct token_keeper_settings settings;
     const char *name;
     pthread_t thread;
-    atomic_uint_fast64_t signatures, failures;
 
     pthread_mutex_t lock; /* covers all that follows */
     pthread_cond_t changed;
@@ -36,6 +46,9 @@ struct token_keeper {
     unsigned users, waiting; /* threads that use it, or wait for it to come up */
     uint64_t last_return;
     struct backlog backlog;
+    uint64_t signatures, failures;
+    struct latency latency; /* of the signatures */
+    bool slow;              /* a call hangs, and none has ended well since */
     struct problem problem;
     struct token_description description;
 };
@@ -119,6 +132,7 @@ static bool bring_up(struct token_keeper *keeper, enum token_error *error, struc
     keeper->description = description;
     keeper->epoch++;
     keeper->lost = false;
+    keeper->slow = false;
     pthread_mutex_unlock(&keeper->lock);
     set_state(keeper, TOKEN_READY, &(struct problem){.text = ""});
     log_notice("token %s: up: label \"%s\", serial %s, %s %s, in %llu ms", keeper->name,
@@ -446,10 +460,50 @@ void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
     (void)lose(keeper, epoch, true, problem); /* the keeper's thread logs it */
 }
 
-void token_keeper_count(struct token_keeper *keeper, bool success)
+void token_keeper_count(struct token_keeper *keeper, bool success, uint64_t milliseconds)
 {
-    atomic_fetch_add_explicit(success ? &keeper->signatures : &keeper->failures, 1,
-                              memory_order_relaxed);
+    pthread_mutex_lock(&keeper->lock);
+    bool recovered = success && keeper->slow;
+    if (success) {
+        keeper->signatures++;
+        keeper->slow = false;
+        latency_add(&keeper->latency, milliseconds);
+    } else {
+        keeper->failures++;
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    if (recovered)
+        log_notice("token %s: answers again", keeper->name);
+}
+
+uint64_t token_keeper_patience(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    uint64_t patience = PATIENCE_UNKNOWN_MS;
+    if (keeper->latency.total >= PATIENCE_CALLS_MIN)
+        patience = 2 * latency_quantile(&keeper->latency, PATIENCE_PERCENT);
+    pthread_mutex_unlock(&keeper->lock);
+    return patience > PATIENCE_MIN_MS ? patience : PATIENCE_MIN_MS;
+}
+
+void token_keeper_set_slow(struct token_keeper *keeper, uint64_t milliseconds)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool first = !keeper->slow;
+    keeper->slow = true;
+    pthread_mutex_unlock(&keeper->lock);
+    if (first)
+        log_warning("token %s: a call has taken %llu ms so far: other tokens are asked instead, "
+                    "where they have the key, until it answers",
+                    keeper->name, (unsigned long long)milliseconds);
+}
+
+struct backlog_request *token_keeper_evict(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    struct backlog_request *oldest = keeper->slow ? backlog_take(&keeper->backlog) : NULL;
+    pthread_mutex_unlock(&keeper->lock);
+    return oldest;
 }
 
 void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline)
@@ -460,13 +514,17 @@ void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline)
     pthread_mutex_unlock(&keeper->lock);
 }
 
-void token_keeper_peek(struct token_keeper *keeper, enum token_keeper_state *state,
-                       unsigned *in_flight)
+struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper)
 {
     pthread_mutex_lock(&keeper->lock);
-    *state = keeper->state;
-    *in_flight = keeper->users + keeper->waiting;
+    const struct token_keeper_glance glance = {
+        .state = keeper->state,
+        .in_flight = keeper->users + keeper->waiting,
+        .has_room = has_room(keeper),
+        .slow = keeper->slow,
+    };
     pthread_mutex_unlock(&keeper->lock);
+    return glance;
 }
 
 bool token_keeper_has_epoch(struct token_keeper *keeper, uint64_t epoch)
@@ -487,8 +545,9 @@ void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report
         .epoch = keeper->epoch,
         .in_flight = keeper->users + keeper->waiting,
         .waiting = (unsigned)keeper->backlog.count,
-        .signatures = atomic_load(&keeper->signatures),
-        .failures = atomic_load(&keeper->failures),
+        .signatures = keeper->signatures,
+        .failures = keeper->failures,
+        .slow = keeper->slow,
     };
     if (keeper->state == TOKEN_READY)
         token_session_counts(keeper->token, &report->sessions_open, &report->sessions_in_use);

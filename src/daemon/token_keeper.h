@@ -75,15 +75,31 @@ void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct
 void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
                           const struct problem *problem);
 
-/* Counts one signature for the status. */
-void token_keeper_count(struct token_keeper *keeper, bool success);
+/* One signature was asked of the token: what came of it, and how long it took. */
+void token_keeper_count(struct token_keeper *keeper, bool success, uint64_t milliseconds);
 
 /* Waits until the token is up and scanned or has failed once, or until `deadline`. */
 void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline);
 
 /* For choosing between tokens: may be out of date when it returns. */
-void token_keeper_peek(struct token_keeper *keeper, enum token_keeper_state *state,
-                       unsigned *in_flight);
+struct token_keeper_glance {
+    enum token_keeper_state state;
+    unsigned in_flight;
+    bool has_room;
+    bool slow; /* a call hangs, and none has ended well since */
+};
+struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper) MUST_USE;
+
+/* --- For overtake.c --- */
+
+/* How many milliseconds a call may take before it is taken to hang. */
+uint64_t token_keeper_patience(struct token_keeper *keeper) MUST_USE;
+
+/* A call has been under way for so long, which is too long. */
+void token_keeper_set_slow(struct token_keeper *keeper, uint64_t milliseconds);
+
+/* The oldest request that waits for a slow token, which is the caller's then; or NULL. */
+struct backlog_request *token_keeper_evict(struct token_keeper *keeper) MUST_USE;
 
 /* True when the token is ready and what was found on it in this epoch is still good. */
 bool token_keeper_has_epoch(struct token_keeper *keeper, uint64_t epoch) MUST_USE;
@@ -96,6 +112,7 @@ struct token_keeper_report {
     uint64_t epoch;
     unsigned sessions_open, sessions_in_use, in_flight, waiting;
     uint64_t signatures, failures;
+    bool slow;
 };
 void token_keeper_report(struct token_keeper *keeper, struct token_keeper_report *report);
 

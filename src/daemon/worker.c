@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,8 +18,6 @@
 
 /* Above the threads that tokens can take: these answer refusals and status come what may. */
 #define SPARE_THREADS 4
-/* A host with more sessions than this in all waits for its threads. */
-#define THREADS_MAX 512
 /* Two datagrams, and room for vendors' libraries; only what is touched takes memory. */
 #define THREAD_STACK_SIZE ((size_t)1024 * 1024)
 
@@ -68,7 +67,7 @@ struct buffers {
     uint8_t payload[REPLY_PAYLOAD_SIZE_MAX];
 };
 
-static void serve_client(struct worker *worker, struct connection *connection,
+static void serve_client(struct worker *worker, struct connection *connection, struct call *call,
                          struct buffers *buffers)
 {
     struct iovec part = {.iov_base = buffers->datagram, .iov_len = sizeof(buffers->datagram)};
@@ -84,22 +83,33 @@ static void serve_client(struct worker *worker, struct connection *connection,
         connection_release(connection);
     if (!nothing_yet)
         request_serve(worker, connection, buffers->datagram, (size_t)size,
-                      (message.msg_flags & MSG_TRUNC) != 0, buffers->payload);
+                      (message.msg_flags & MSG_TRUNC) != 0, call, buffers->payload);
     connection_release(connection);
+}
+
+static void serve_overtaking(struct worker *worker, struct call *call, struct buffers *buffers)
+{
+    overtake_noticed(worker);
+    request_serve_backlogs(worker, call, buffers->payload);
 }
 
 static void *serve(void *context)
 {
     struct worker *worker = context;
+    struct call *call = &worker->calls[atomic_fetch_add(&worker->threads_started, 1)];
     struct buffers buffers;
+    if (worker->config->token_count < 2)
+        call = NULL;
     for (;;) {
         struct epoll_event event;
         if (epoll_wait(worker->epoll, &event, 1, -1) != 1)
             continue; /* a signal, as when a debugger attaches */
         if (event.data.ptr == NULL)
             accept_clients(worker);
+        else if (event.data.ptr == worker)
+            serve_overtaking(worker, call, &buffers);
         else
-            serve_client(worker, event.data.ptr, &buffers);
+            serve_client(worker, event.data.ptr, call, &buffers);
     }
     return NULL;
 }
@@ -119,14 +129,19 @@ static int start_threads(struct worker *worker, struct problem *problem)
     pthread_attr_setstacksize(&attributes, THREAD_STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int error = 0;
-    for (size_t i = thread_count(worker->config); i > 0 && error == 0; i--) {
+    worker->thread_count = thread_count(worker->config);
+    for (size_t i = 0; i < worker->thread_count; i++)
+        call_init(&worker->calls[i]);
+    for (size_t i = 0; i < worker->thread_count && error == 0; i++) {
         pthread_t thread;
         error = pthread_create(&thread, &attributes, serve, worker);
     }
     pthread_attr_destroy(&attributes);
+    if (error == 0)
+        error = overtake_start(worker);
     return error == 0 ? 0
                       : problem_set(problem, -1, "cannot start %zu threads: %s",
-                                    thread_count(worker->config), strerror(error));
+                                    worker->thread_count, strerror(error));
 }
 
 /* --- Starting --- */
@@ -179,7 +194,8 @@ static int set_up(struct worker *worker, struct problem *problem)
         return problem_set(problem, -1, "OpenSSL has no SHA-2: see OPENSSL_CONF");
     worker->keyring = keyring_new(worker->config);
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (worker->keyring == NULL || worker->epoll < 0)
+    worker->overtakes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    if (worker->keyring == NULL || worker->epoll < 0 || worker->overtakes < 0)
         return problem_set(problem, -1, "cannot start: %s", strerror(errno));
     return start_keepers(worker, problem);
 }

@@ -16,6 +16,7 @@
 #include "daemon/connection.h"
 #include "daemon/digest.h"
 #include "daemon/keyring.h"
+#include "daemon/overtake.h"
 #include "daemon/pin_budget.h"
 #include "daemon/token_keeper.h"
 #include "wire/message.h"
@@ -36,6 +37,9 @@ struct worker_settings {
     bool wait_for_tokens; /* another worker serves meanwhile */
 };
 
+/* A host with more sessions than this in all waits for its threads. */
+#define THREADS_MAX 512
+
 #define STATUS_COUNT (WIRE_DEADLINE_PASSED + 1)
 
 struct worker {
@@ -49,6 +53,11 @@ struct worker {
     uint64_t started; /* base/clock.h */
     atomic_uint_fast64_t replies[STATUS_COUNT];
     atomic_uint waiting; /* requests in the tokens' backlogs */
+    int overtakes; /* eventfd(2) that wakes a thread for each request that overtakes another */
+    atomic_uint_fast64_t overtaken;
+    size_t thread_count;
+    atomic_size_t threads_started;
+    struct call calls[THREADS_MAX]; /* one a thread; used where there are several tokens */
 };
 
 /* The life of a worker process; returns its exit status. SIGTERM is blocked by the caller. */

@@ -2,10 +2,19 @@
  * A PKCS#11 module that stands for a network HSM: it forwards to a real module and sleeps before
  * each signature.
  *
- *     IMMURE_DELAY_MODULE  the real module; SoftHSM if not set
+ *     IMMURE_DELAY_MODULE  the real module; if not set, the file beside this one with ".real" at
+ *                          its end, and if there is none, SoftHSM
  *     IMMURE_DELAY_MS      milliseconds; 2 if not set
  *     IMMURE_DELAY_REPEAT  if set, it signs once, and from then on each C_Sign returns that
  *                          signature at once, to measure what asking costs (with one key only)
+ *
+ * What the file beside it says, this module's path and ".fault", happens to each C_Sign while the
+ * file says so:
+ *
+ *     hang        it does not return
+ *     fail RV     it returns this CK_RV, a number such as 0x30
+ *     wrong       it returns a signature with one bit changed
+ *     crash       the process dies of SIGABRT; the file is removed first
  */
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
@@ -16,10 +25,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define REAL_MODULE_DEFAULT "/usr/lib/softhsm/libsofthsm2.so"
 #define DELAY_MS_DEFAULT    2
 #define SIGNATURE_SIZE_MAX  1024
+#define PATH_SIZE_MAX       4096
+#define FAULT_SIZE_MAX      32
 
 static CK_FUNCTION_LIST *real;
 static CK_FUNCTION_LIST ours;
@@ -31,11 +43,45 @@ static atomic_bool known;
 static CK_BYTE first[SIGNATURE_SIZE_MAX];
 static CK_ULONG first_size;
 
+static char fault_path[PATH_SIZE_MAX];
+
+/* What the file says, or an empty string. */
+static const char *read_fault(char text[FAULT_SIZE_MAX])
+{
+    FILE *file = fopen(fault_path, "re");
+    if (file == NULL || fgets(text, FAULT_SIZE_MAX, file) == NULL)
+        text[0] = '\0';
+    if (file != NULL)
+        fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+    return text;
+}
+
+static void hang(void)
+{
+    static const struct timespec pause = {.tv_nsec = 5000000};
+    char text[FAULT_SIZE_MAX];
+    while (strcmp(read_fault(text), "hang") == 0)
+        nanosleep(&pause, NULL);
+}
+
 static CK_RV sign_later(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size,
                         CK_BYTE *signature, CK_ULONG *signature_size)
 {
+    char fault[FAULT_SIZE_MAX];
     nanosleep(&delay, NULL);
-    return real->C_Sign(session, data, data_size, signature, signature_size);
+    if (strcmp(read_fault(fault), "hang") == 0)
+        hang();
+    if (strcmp(fault, "crash") == 0) {
+        unlink(fault_path);
+        abort();
+    }
+    CK_RV rv = real->C_Sign(session, data, data_size, signature, signature_size);
+    if (strncmp(fault, "fail ", strlen("fail ")) == 0)
+        rv = strtoul(fault + strlen("fail "), NULL, 0);
+    if (rv == CKR_OK && strcmp(fault, "wrong") == 0)
+        signature[*signature_size - 1] ^= 1;
+    return rv;
 }
 
 static void keep_first(const CK_BYTE *signature, CK_ULONG size)
@@ -75,17 +121,39 @@ static void read_delay(const char *text)
         (struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
 }
 
-__attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
+static bool find_files(char real_path[PATH_SIZE_MAX])
 {
-    const char *path = getenv("IMMURE_DELAY_MODULE"), *milliseconds = getenv("IMMURE_DELAY_MS");
-    void *library = dlopen(path != NULL ? path : REAL_MODULE_DEFAULT, RTLD_NOW | RTLD_LOCAL);
+    const char *configured = getenv("IMMURE_DELAY_MODULE");
+    Dl_info self;
+    if (dladdr(&ours, &self) == 0)
+        return false;
+    snprintf(fault_path, sizeof(fault_path), "%s.fault", self.dli_fname);
+    snprintf(real_path, PATH_SIZE_MAX, "%s.real", self.dli_fname);
+    if (configured != NULL)
+        snprintf(real_path, PATH_SIZE_MAX, "%s", configured);
+    else if (access(real_path, R_OK) != 0)
+        snprintf(real_path, PATH_SIZE_MAX, "%s", REAL_MODULE_DEFAULT);
+    return true;
+}
+
+static bool load(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     CK_C_GetFunctionList get = NULL;
     if (library != NULL)
         *(void **)&get = dlsym(library, "C_GetFunctionList");
-    if (get == NULL || get(&real) != CKR_OK) {
-        fprintf(stderr, "delay: %s\n", dlerror());
+    if (get != NULL && get(&real) == CKR_OK)
+        return true;
+    fprintf(stderr, "delay: %s: %s\n", path, library == NULL ? dlerror() : "no PKCS#11 module");
+    return false;
+}
+
+__attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
+{
+    const char *milliseconds = getenv("IMMURE_DELAY_MS");
+    char path[PATH_SIZE_MAX];
+    if (!find_files(path) || !load(path))
         return CKR_GENERAL_ERROR;
-    }
     if (milliseconds != NULL)
         read_delay(milliseconds);
     ours = *real;

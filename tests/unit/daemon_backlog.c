@@ -6,12 +6,18 @@
 #include <string.h>
 
 #include "daemon/backlog.h"
+#include "daemon/request.h"
 
 static struct connection connection = {.references = 1};
 
 static struct backlog_request *request_of(unsigned number)
 {
-    return backlog_request_new(&connection, (const uint8_t *)&number, sizeof(number), number);
+    const struct request request = {.connection = &connection,
+                                    .datagram = (const uint8_t *)&number,
+                                    .datagram_size = sizeof(number),
+                                    .deadline = number,
+                                    .passed_over = number + 1};
+    return backlog_request_new(&request);
 }
 
 static void requests_come_back_in_their_order(void **state)
@@ -26,6 +32,7 @@ static void requests_come_back_in_their_order(void **state)
             struct backlog_request *request = backlog_take(&backlog);
             assert_non_null(request);
             assert_int_equal(request->deadline, i);
+            assert_int_equal(request->passed_over, i + 1);
             assert_int_equal(request->size, sizeof(i));
             assert_memory_equal(request->datagram, &i, sizeof(i));
             backlog_request_free(request);
@@ -53,12 +60,14 @@ static void what_is_too_large_is_not_copied(void **state)
 {
     (void)state;
     static const uint8_t datagram[BACKLOG_REQUEST_SIZE_MAX + 1];
-    struct backlog_request *largest =
-        backlog_request_new(&connection, datagram, BACKLOG_REQUEST_SIZE_MAX, 1);
+    struct request request = {
+        .connection = &connection, .datagram = datagram, .datagram_size = BACKLOG_REQUEST_SIZE_MAX};
+    struct backlog_request *largest = backlog_request_new(&request);
     assert_non_null(largest);
     backlog_request_free(largest);
     backlog_request_free(NULL);
-    assert_null(backlog_request_new(&connection, datagram, sizeof(datagram), 1));
+    request.datagram_size++;
+    assert_null(backlog_request_new(&request));
     assert_int_equal(atomic_load(&connection.references), 1);
 }
 
