@@ -232,7 +232,7 @@ static double median(double *values, int count)
 /* The median over the rounds of the figure that stands at this place in struct figures. */
 static double median_of(const struct figures *rounds, int count, size_t offset)
 {
-    double values[ROUNDS_MAX];
+    double values[ROUNDS_MAX] = {0};
     for (int i = 0; i < count; i++)
         memcpy(&values[i], (const char *)&rounds[i] + offset, sizeof(double));
     return median(values, count);
