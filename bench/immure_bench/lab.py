@@ -66,9 +66,7 @@ class Lab:
 
     def __enter__(self):
         try:
-            self.directory = Path(tempfile.mkdtemp(prefix="immure-bench-"))
-            self.cleanup.callback(shutil.rmtree, self.directory)
-            self.directory.chmod(0o755)
+            self.directory = self.temporary_directory()
             self.stage = Stage(self.directory)
             self.authority = Authority(self.directory)
             # The engine is in nginx's workers, and so its token's files are theirs.
@@ -82,6 +80,13 @@ class Lab:
 
     def __exit__(self, *_):
         self.cleanup.close()
+
+    def temporary_directory(self, where=None):
+        """One that everybody can enter, and that goes with the Lab."""
+        path = Path(tempfile.mkdtemp(prefix="immure-bench-", dir=where))
+        self.cleanup.callback(shutil.rmtree, path)
+        path.chmod(0o755)
+        return path
 
     def _subdirectory(self, name):
         path = self.directory / name

@@ -10,24 +10,23 @@ COLOURS = ("#e69f00", "#56b4e9", "#004d73")
 PANEL_TITLES = {"SoftHSM": "SoftHSM as it is", "2 ms": "2 ms a signature", "20 ms": "20 ms a signature"}
 
 HEAD = """
-set terminal svg size {width},430 font "sans-serif,13" background "#ffffff" dynamic
+set terminal svg size 1060,430 font "sans-serif,13" background "#ffffff" dynamic
 set output "{output}"
 set datafile missing "?"
 set style data histograms
 set style histogram errorbars gap 1 linewidth 1
-set style fill solid 1 border rgb "#ffffff"
-set boxwidth 0.92
-set bars 0.4
+set style fill solid 1 border rgb "#333333"
 set border 3 lc rgb "#666666"
 set tics nomirror textcolor rgb "#222222"
 set xtics scale 0
 set ytics 0.2 format "%.1f"
-set grid ytics lc rgb "#dddddd" lw 1 front
-unset grid
+set xrange [-0.65:{cells} - 0.35]
 set yrange [0:{top}]
-set key at screen 0.5,0.075 center bottom horizontal samplen 1.5 width 2
-set multiplot layout 1,{panels} margins 0.065,0.99,0.27,0.82 spacing 0.035 \
-    title "Full TLS 1.3 handshakes a second, relative to a key in a file (nginx)" font ",16"
+set arrow from graph 0, first 1 to graph 1, first 1 nohead lc rgb "#444444" dt 2 lw 1.2 back
+unset key
+{legend}
+set multiplot layout 1,{panels} margins 0.065,0.99,0.26,0.82 spacing 0.035 \
+    title "Full TLS 1.3 handshakes a second with nginx, relative to a key in a file" font ",16"
 """
 
 PANEL = """
@@ -36,18 +35,31 @@ $data{number} << END
 END
 set title "{title}" offset 0,-0.5
 set ylabel "{label}" offset 1
-{key}
-set arrow 1 from graph 0,first 1 to graph 1,first 1 nohead lc rgb "#444444" dt 2 lw 1.2 back
 plot {bars}
+unset object
+unset label
 """
 
 
 def _bars(number):
     return ", ".join(
         f"$data{number} using {2 + 3 * i}:{3 + 3 * i}:{4 + 3 * i}:xtic(1) "
-        f'title "{variant}" lc rgb "{colour}"'
-        for i, (variant, colour) in enumerate(zip(VARIANTS, COLOURS))
+        f'lc rgb "{colour}"'
+        for i, colour in enumerate(COLOURS)
     )
+
+
+def _legend():
+    """Side by side: gnuplot's own key does not reach over several panels."""
+    lines = []
+    for i, (variant, colour) in enumerate(zip(VARIANTS, COLOURS)):
+        left = 0.3 + 0.15 * i
+        lines += [
+            f'set object rectangle center screen {left},0.055 size screen 0.014,0.03 '
+            f'fillcolor rgb "{colour}" fillstyle solid 1 border rgb "#333333"',
+            f'set label "{variant}" at screen {left + 0.014},0.055 left',
+        ]
+    return "\n".join(lines)
 
 
 def _row(cell, ratios):
@@ -74,16 +86,19 @@ def _panels(data):
 
 def script(data, output):
     panels = _panels(data)
-    top = max(max(e["ratios"]) for e in data if e["server"] == "nginx" and e["variant"] in VARIANTS)
-    parts = [HEAD.format(width=1060, output=output, panels=len(panels), top=max(1.2, top * 1.08))]
+    most = max(max(e["ratios"]) for e in data if e["server"] == "nginx" and e["variant"] in VARIANTS)
+    parts = [
+        HEAD.format(
+            output=output, panels=len(panels), top=max(1.2, most * 1.05), legend=_legend(),
+            cells=max(len(cells) for cells in panels.values()),
+        )
+    ]
     for number, (token, cells) in enumerate(panels.items()):
-        first = number == 0
+        rows = "\n".join(_row(cell, ratios) for cell, ratios in cells.items())
         parts.append(
             PANEL.format(
-                number=number, title=PANEL_TITLES[token], bars=_bars(number),
-                rows="\n".join(_row(cell, ratios) for cell, ratios in cells.items()),
-                label="key in a file = 1" if first else "",
-                key="set key" if first else "unset key",
+                number=number, title=PANEL_TITLES[token], bars=_bars(number), rows=rows,
+                label="" if number else "key in a file = 1",
             )
         )
     return "".join(parts) + "unset multiplot\n"
