@@ -50,7 +50,7 @@ class KeysInToken:
     thousands takes seconds: on a disk SoftHSM takes some 30 ms for each."""
 
     def __init__(self, lab, count):
-        self.lab = lab
+        self.lab, self.count = lab, count
         self.directory = lab.temporary_directory("/dev/shm")
         self.token = SoftToken(self.directory, f"keys-{count}")
         run(*self.command("make", count), env=self.env(), timeout=1800)
@@ -66,7 +66,8 @@ class KeysInToken:
         """Of a process that has loaded SoftHSM, logged in and found the keys, and nothing else."""
         pipe = subprocess.PIPE
         with subprocess.Popen(self.command("hold"), env=self.env(), stdin=pipe, stdout=pipe) as holder:
-            holder.stdout.readline()
+            line = holder.stdout.readline().decode()
+            assert line.startswith(f"{self.count} private keys"), line
             found = memory(holder.pid)
             holder.stdin.close()
         return found
@@ -79,6 +80,7 @@ class KeysInToken:
         )
         try:
             daemon.start(START_TIMEOUT)
+            assert f" {self.count} keys found" in daemon.log(), daemon.log()
             return memory(daemon.process.pid, *daemon.workers())
         finally:
             daemon.stop()

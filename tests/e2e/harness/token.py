@@ -103,7 +103,7 @@ class Immured:
         wait_until(self.is_listening, f"immured on {self.socket}")
         # A SoftHSM login rewrites a file, and another process that opens the token just then
         # finds none. So nobody else does until the token is up, or known not to come up.
-        settled = re.compile(" keys found |] error: token ")
+        settled = re.compile(" keys found | looked up when |] error: token ")
         wait_until(lambda: settled.search(self.log(), before), "immured's token", timeout)
         return self
 
