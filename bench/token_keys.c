@@ -82,7 +82,7 @@ static bool log_in(const char *label, char *pin, CK_SESSION_HANDLE *session)
 
 static bool make_one(CK_SESSION_HANDLE session, unsigned number)
 {
-    CK_MECHANISM mechanism = {.mechanism = CKM_EC_KEY_PAIR_GEN};
+    CK_MECHANISM generation = {.mechanism = CKM_EC_KEY_PAIR_GEN};
     CK_BBOOL yes = CK_TRUE;
     CK_OBJECT_HANDLE public_key, private_key;
     char label[32];

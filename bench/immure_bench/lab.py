@@ -6,6 +6,7 @@ are made of (tests/e2e/harness) is used here as well.
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ class Lab:
         return self
 
     def __exit__(self, *_):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nobody is left behind by a second Ctrl-C
         self.cleanup.close()
 
     def temporary_directory(self, where=None):
