@@ -95,13 +95,15 @@ static void leave_aborted(struct load *load, struct connection *connection)
 static void leave_by_errno(struct load *load, struct connection *connection)
 {
     bool is_reset = errno == ECONNRESET || errno == EPIPE;
+    const char *reason = "another socket error";
+    if (is_reset)
+        reason = "connection reset";
+    if (errno == ECONNREFUSED)
+        reason = "connection refused";
     if (is_reset && connection->is_abort)
         leave_aborted(load, connection);
     else
-        leave_failed(load, connection,
-                     is_reset                ? "connection reset"
-                     : errno == ECONNREFUSED ? "connection refused"
-                                             : "another socket error");
+        leave_failed(load, connection, reason);
 }
 
 static bool is_answered(const struct connection *connection)
