@@ -100,7 +100,7 @@ static bool make_one(CK_SESSION_HANDLE session, unsigned number)
         {CKA_LABEL, label, size},       {CKA_ID, label, size},
     };
     return succeeded(module->C_GenerateKeyPair(
-                         session, &mechanism, public_template, ARRAY_SIZE(public_template),
+                         session, &generation, public_template, ARRAY_SIZE(public_template),
                          private_template, ARRAY_SIZE(private_template), &public_key, &private_key),
                      "C_GenerateKeyPair");
 }
