@@ -1,7 +1,11 @@
 /*
- * Decoders (provider-decoder(7)) of key references: PEM, as in a file, to DER; and DER, from
- * there or from store.c, to a key. OpenSSL selects the latter by the key's type, so there is one
- * for each, and each passes over what is not its own.
+ * The decoder (provider-decoder(7)) of key references. OpenSSL collects all decoders anew for each
+ * key that it loads, ours or not, in a time that grows with the square of their number; so there is
+ * one, and it goes from PEM to the key in one step.
+ *
+ * That works where OpenSSL wants a key. Its store instead takes the DER (an object reference is
+ * of use to it only with the key management that it fetches first, the default provider's), and
+ * looks for decoders of that, whatever their input: the same one, which reads DER as well.
  */
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
@@ -22,52 +26,23 @@
 #define PEM_END    "-----END "
 #define PEM_DASHES "-----"
 
-/* The structure= of a reference, between the two kinds of decoders. */
+/* The structure= of a reference's DER. */
 #define REFERENCE_STRUCTURE "ImmureKeyReference"
 
-static OSSL_FUNC_decoder_newctx_fn pem_newctx, rsa_newctx, ec_newctx, ed25519_newctx;
+static OSSL_FUNC_decoder_newctx_fn decoder_newctx;
 static OSSL_FUNC_decoder_freectx_fn decoder_freectx;
 static OSSL_FUNC_decoder_does_selection_fn decoder_does_selection;
-static OSSL_FUNC_decoder_decode_fn decode_pem, decode_der;
+static OSSL_FUNC_decoder_decode_fn decoder_decode;
 
-struct decoder {
-    struct provider *provider;
-    enum key_type type; /* of the keys it makes; not used for PEM */
-};
-
-static void *decoder_newctx(void *provctx, enum key_type type)
+/* There is nothing to keep: the provider is the context. */
+static void *decoder_newctx(void *provctx)
 {
-    struct decoder *decoder = OPENSSL_zalloc(sizeof(*decoder));
-    if (decoder == NULL)
-        return NULL;
-    decoder->provider = provctx;
-    decoder->type = type;
-    return decoder;
-}
-
-static void *pem_newctx(void *provctx)
-{
-    return decoder_newctx(provctx, KEY_TYPE_RSA);
-}
-
-static void *rsa_newctx(void *provctx)
-{
-    return decoder_newctx(provctx, KEY_TYPE_RSA);
-}
-
-static void *ec_newctx(void *provctx)
-{
-    return decoder_newctx(provctx, KEY_TYPE_EC);
-}
-
-static void *ed25519_newctx(void *provctx)
-{
-    return decoder_newctx(provctx, KEY_TYPE_ED25519);
+    return provctx;
 }
 
 static void decoder_freectx(void *context)
 {
-    OPENSSL_free(context);
+    (void)context;
 }
 
 static int decoder_does_selection(void *provctx, int selection)
@@ -81,57 +56,6 @@ static int raise_damaged(const struct provider *provider, const char *how)
     PROVIDER_RAISE(provider, REASON_REFERENCE_DAMAGED,
                    "%s; write it anew with: immure key reference NAME -o FILE", how);
     return 0;
-}
-
-/*
- * Hands the key to OpenSSL, which has our key management take it with keymgmt_load(). What is no
- * reference, or another decoder's, is passed over (1).
- */
-static int deliver_key(const struct decoder *decoder, const uint8_t *der, size_t size,
-                       OSSL_CALLBACK *callback, void *argument)
-{
-    const char *damaged;
-    struct key *key = key_of_reference(decoder->provider, der, size, &damaged);
-    if (key == NULL && damaged != NULL)
-        return raise_damaged(decoder->provider, damaged);
-    if (key == NULL || key->type != decoder->type) {
-        key_free(key);
-        return 1;
-    }
-
-    int object = OSSL_OBJECT_PKEY;
-    char *type = (char *)key_type_name(key->type); /* not changed: OSSL_PARAM has no const */
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_int(OSSL_OBJECT_PARAM_TYPE, &object),
-        OSSL_PARAM_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, type, strlen(type)),
-        OSSL_PARAM_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &key, sizeof(key)),
-        OSSL_PARAM_END,
-    };
-    int done = callback(params, argument);
-    key_free(key); /* NULL once it was taken */
-    return done;
-}
-
-static int decode_der(void *context, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *callback,
-                      void *argument, OSSL_PASSPHRASE_CALLBACK *passphrase, void *pass_argument)
-{
-    const struct decoder *decoder = context;
-    int result = 1;
-    size_t size = 0;
-    (void)selection, (void)passphrase, (void)pass_argument;
-
-    BIO *bio = BIO_new_from_core_bio(decoder->provider->libctx, in);
-    uint8_t *der = OPENSSL_malloc(KEY_REFERENCE_SIZE_MAX);
-    if (bio != NULL && der != NULL) {
-        int got;
-        while (size < KEY_REFERENCE_SIZE_MAX &&
-               (got = BIO_read(bio, der + size, (int)(KEY_REFERENCE_SIZE_MAX - size))) > 0)
-            size += (size_t)got;
-        result = deliver_key(decoder, der, size, callback, argument);
-    }
-    OPENSSL_free(der);
-    BIO_free(bio);
-    return result;
 }
 
 /* The label in what follows "-----BEGIN ". */
@@ -168,39 +92,32 @@ static bool read_block(BIO *in, BIO *block, char label[LINE_SIZE])
     return label[0] != '\0';
 }
 
-int reference_deliver(uint8_t *der, size_t size, OSSL_CALLBACK *callback, void *argument,
-                      const char **damaged)
+int reference_deliver(struct provider *provider, uint8_t *der, size_t size, OSSL_CALLBACK *callback,
+                      void *argument, const char **damaged)
 {
-    struct key_reference reference;
-    enum key_type type;
-    *damaged = "it is not the DER of a reference";
-    if (!key_reference_decode(der, size, &reference))
+    struct key *key = key_of_reference(provider, der, size, damaged);
+    if (key == NULL)
         return 0;
-    *damaged = "its public key is of no supported type";
-    bool known = key_type_of_spki(reference.spki, reference.spki_size, &type);
-    key_reference_clear(&reference);
-    if (!known)
-        return 0;
-
-    char *type_name = (char *)key_type_name(type); /* not changed: OSSL_PARAM has no const */
+    struct key_pointer pointer = {.key = key};
+    char *type = (char *)key_type_name(key->type); /* not changed: OSSL_PARAM has no const */
     char structure[] = REFERENCE_STRUCTURE;
-    int object = OSSL_OBJECT_PKEY;
     OSSL_PARAM params[] = {
-        OSSL_PARAM_int(OSSL_OBJECT_PARAM_TYPE, &object),
-        OSSL_PARAM_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, type_name, strlen(type_name)),
+        OSSL_PARAM_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, type, strlen(type)),
+        OSSL_PARAM_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &pointer, sizeof(pointer)),
         OSSL_PARAM_utf8_string(OSSL_OBJECT_PARAM_DATA_STRUCTURE, structure, strlen(structure)),
         OSSL_PARAM_octet_string(OSSL_OBJECT_PARAM_DATA, der, size),
         OSSL_PARAM_END,
     };
-    *damaged = NULL;
-    return callback(params, argument);
+    int done = callback(params, argument);
+    key_free(pointer.key); /* NULL once it was taken */
+    return done;
 }
 
-static int deliver_der(const struct provider *provider, uint8_t *der, size_t size,
+static int deliver_der(struct provider *provider, uint8_t *der, size_t size,
                        OSSL_CALLBACK *callback, void *argument)
 {
     const char *damaged;
-    int result = reference_deliver(der, size, callback, argument, &damaged);
+    int result = reference_deliver(provider, der, size, callback, argument, &damaged);
     return damaged == NULL ? result : raise_damaged(provider, damaged);
 }
 
@@ -244,44 +161,61 @@ static int decode_block(struct provider *provider, BIO *block, const char *label
     return result;
 }
 
-static int decode_pem(void *context, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *callback,
-                      void *argument, OSSL_PASSPHRASE_CALLBACK *passphrase, void *pass_argument)
+static int decode_pem(struct provider *provider, BIO *in, OSSL_CALLBACK *callback, void *argument)
 {
-    const struct decoder *decoder = context;
     char label[LINE_SIZE];
     int result = 1;
-    (void)selection, (void)passphrase, (void)pass_argument;
-
-    BIO *bio = BIO_new_from_core_bio(decoder->provider->libctx, in);
     BIO *block = BIO_new(BIO_s_secmem());
-    if (bio != NULL && block != NULL && read_block(bio, block, label))
-        result = decode_block(decoder->provider, block, label, callback, argument);
+    if (block != NULL && read_block(in, block, label))
+        result = decode_block(provider, block, label, callback, argument);
     BIO_free(block);
+    return result;
+}
+
+static int decode_der(struct provider *provider, BIO *in, OSSL_CALLBACK *callback, void *argument)
+{
+    int result = 1;
+    uint8_t *der = OPENSSL_malloc(KEY_REFERENCE_SIZE_MAX);
+    int size = der != NULL ? BIO_read(in, der, KEY_REFERENCE_SIZE_MAX) : 0;
+    if (size > 0 && is_reference(der, (size_t)size))
+        result = deliver_der(provider, der, (size_t)size, callback, argument);
+    OPENSSL_clear_free(der, KEY_REFERENCE_SIZE_MAX); /* a private key, if it was not ours */
+    return result;
+}
+
+static bool is_der(BIO *in)
+{
+    uint8_t first = 0;
+    int position = BIO_tell(in);
+    return position >= 0 && BIO_read(in, &first, 1) == 1 && BIO_seek(in, position) >= 0 &&
+           first == (V_ASN1_SEQUENCE | V_ASN1_CONSTRUCTED);
+}
+
+static int decoder_decode(void *context, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *callback,
+                          void *argument, OSSL_PASSPHRASE_CALLBACK *passphrase, void *pass_argument)
+{
+    struct provider *provider = context;
+    (void)passphrase, (void)pass_argument;
+    if (!decoder_does_selection(provider, selection))
+        return 1;
+
+    BIO *bio = BIO_new_from_core_bio(provider->libctx, in);
+    int result = 1;
+    if (bio != NULL)
+        result = (is_der(bio) ? decode_der : decode_pem)(provider, bio, callback, argument);
     BIO_free(bio);
     return result;
 }
 
-#define DECODER(type, format)                                                                      \
-    static const OSSL_DISPATCH type##_decoder[] = {                                                \
-        {OSSL_FUNC_DECODER_NEWCTX, (void (*)(void))type##_newctx},                                 \
-        {OSSL_FUNC_DECODER_FREECTX, (void (*)(void))decoder_freectx},                              \
-        {OSSL_FUNC_DECODER_DOES_SELECTION, (void (*)(void))decoder_does_selection},                \
-        {OSSL_FUNC_DECODER_DECODE, (void (*)(void))decode_##format},                               \
-        {0, NULL},                                                                                 \
-    }
-
-DECODER(pem, pem);
-DECODER(rsa, der);
-DECODER(ec, der);
-DECODER(ed25519, der);
-
-#define PEM_INPUT PROPERTIES ",input=pem"
-#define DER_INPUT PROPERTIES ",input=der,structure=" REFERENCE_STRUCTURE
+static const OSSL_DISPATCH decoder_functions[] = {
+    {OSSL_FUNC_DECODER_NEWCTX, (void (*)(void))decoder_newctx},
+    {OSSL_FUNC_DECODER_FREECTX, (void (*)(void))decoder_freectx},
+    {OSSL_FUNC_DECODER_DOES_SELECTION, (void (*)(void))decoder_does_selection},
+    {OSSL_FUNC_DECODER_DECODE, (void (*)(void))decoder_decode},
+    {0, NULL},
+};
 
 const OSSL_ALGORITHM decoder_algorithms[] = {
-    {"DER", PEM_INPUT, pem_decoder, "Immure key reference in PEM"},
-    {"RSA", DER_INPUT, rsa_decoder, "Immure key reference, RSA"},
-    {"EC", DER_INPUT, ec_decoder, "Immure key reference, EC"},
-    {"ED25519", DER_INPUT, ed25519_decoder, "Immure key reference, Ed25519"},
+    {"DER", PROPERTIES ",input=pem", decoder_functions, "Immure key reference"},
     {NULL, NULL, NULL, NULL},
 };

@@ -1,5 +1,5 @@
 #include <openssl/err.h>
-#include <openssl/x509.h>
+#include <openssl/params.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,83 +30,58 @@ void key_free(struct key *key)
 {
     if (key == NULL || atomic_fetch_sub_explicit(&key->references, 1, memory_order_acq_rel) != 1)
         return;
-    EVP_PKEY_free(key->public);
+    EVP_PKEY_free(atomic_load_explicit(&key->public, memory_order_relaxed));
+    OSSL_PARAM_free(key->params);
     OPENSSL_free(key->spki);
     OPENSSL_free(key->name);
     OPENSSL_free(key);
 }
 
-bool key_type_of_spki(const uint8_t *spki, size_t size, enum key_type *type)
+EVP_PKEY *key_public(const struct key *key)
 {
-    static const int algorithms[] = {
-        [KEY_TYPE_RSA] = NID_rsaEncryption,
-        [KEY_TYPE_EC] = NID_X9_62_id_ecPublicKey,
-        [KEY_TYPE_ED25519] = NID_ED25519,
-    };
-    const unsigned char *at = spki;
-    long length;
-    int tag, class, algorithm = NID_undef;
-
-    ERR_set_mark();
-    if ((ASN1_get_object(&at, &length, &tag, &class, (long)size) & 0x80) == 0) {
-        X509_ALGOR *identifier = d2i_X509_ALGOR(NULL, &at, length);
-        if (identifier != NULL)
-            algorithm = OBJ_obj2nid(identifier->algorithm);
-        X509_ALGOR_free(identifier);
-    }
-    ERR_pop_to_mark();
-    for (size_t i = 0; i < ARRAY_SIZE(algorithms); i++) {
-        *type = (enum key_type)i;
-        if (algorithms[i] == algorithm)
-            return true;
-    }
-    return false;
+    EVP_PKEY *public = atomic_load_explicit(&key->public, memory_order_acquire);
+    if (public != NULL || key->params == NULL)
+        return public;
+    EVP_PKEY *made = public_key_make(key->provider->libctx, key->type, key->params);
+    if (atomic_compare_exchange_strong(&((struct key *)key)->public, &public, made))
+        return made;
+    EVP_PKEY_free(made); /* another thread was first */
+    return public;
 }
 
-static EVP_PKEY *parse_public_key(struct provider *provider, const uint8_t *spki, size_t size)
+/* Gives the key what a reference has. False: its public key cannot be read. */
+static bool fill(struct key *key, struct key_reference *reference)
 {
-    const unsigned char *at = spki;
-    EVP_PKEY *public = d2i_PUBKEY_ex(NULL, &at, (long)size, provider->libctx, NULL);
-    if (public == NULL || at == spki + size)
-        return public;
-    EVP_PKEY_free(public);
-    return NULL;
+    ERR_set_mark();
+    key->params = public_key_params(reference->spki, reference->spki_size, &key->type);
+    bool readable = key_public(key) != NULL;
+    ERR_pop_to_mark();
+    key->has_private = true;
+    key->spki = reference->spki;
+    key->spki_size = reference->spki_size;
+    key->name = reference->name;
+    reference->spki = NULL;
+    reference->name = NULL;
+    return readable;
 }
 
 struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
                              const char **damaged)
 {
     struct key_reference reference;
-    struct key *key = NULL;
-    enum key_type type;
-
-    *damaged = NULL;
+    *damaged = "it is not the DER of a reference";
     if (!key_reference_decode(der, size, &reference))
         return NULL;
 
-    ERR_set_mark();
-    EVP_PKEY *public = parse_public_key(provider, reference.spki, reference.spki_size);
-    ERR_pop_to_mark();
-    if (public == NULL || !key_type_of_spki(reference.spki, reference.spki_size, &type)) {
-        *damaged = "its public key cannot be read";
-    } else if ((key = key_new(provider, type)) == NULL ||
-               !key_id_of_spki(reference.spki, reference.spki_size, key->id)) {
-        *damaged = "out of memory";
-        key_free(key);
-        key = NULL;
-    } else {
-        key->has_private = true;
-        key->public = public;
-        key->spki = reference.spki;
-        key->spki_size = reference.spki_size;
-        key->name = reference.name;
-        public = NULL;
-        reference.spki = NULL;
-        reference.name = NULL;
-    }
-    EVP_PKEY_free(public);
+    *damaged = "out of memory";
+    struct key *key = key_new(provider, KEY_TYPE_RSA);
+    if (key != NULL && key_id_of_spki(reference.spki, reference.spki_size, key->id))
+        *damaged = fill(key, &reference) ? NULL : "its public key cannot be read";
     key_reference_clear(&reference);
-    return key;
+    if (*damaged == NULL)
+        return key;
+    key_free(key);
+    return NULL;
 }
 
 /*

@@ -4,6 +4,8 @@
  * public key is answered by the default provider's key inside.
  */
 #include <openssl/core_names.h>
+#include <openssl/params.h>
+#include <string.h>
 
 #include "provider/provider.h"
 
@@ -50,14 +52,14 @@ static void *keymgmt_dup(const void *keydata, int selection)
     return key_up_ref((struct key *)keydata);
 }
 
-/* The decoder passes the address of its pointer to the key; taking the key empties it. */
+/* The decoder passes a struct key_pointer; taking the key empties it. */
 static void *keymgmt_load(const void *reference, size_t size)
 {
-    struct key **passed = (struct key **)reference;
-    if (size != sizeof(*passed))
+    struct key_pointer *pointer = (struct key_pointer *)reference;
+    if (size != sizeof(*pointer))
         return NULL;
-    struct key *key = *passed;
-    *passed = NULL;
+    struct key *key = pointer->key;
+    pointer->key = NULL;
     return key;
 }
 
@@ -66,17 +68,39 @@ static int keymgmt_has(const void *keydata, int selection)
     const struct key *key = keydata;
     if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 && !key->has_private)
         return 0;
-    return (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) == 0 || key->public != NULL;
+    return (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) == 0 || key->params != NULL;
 }
 
+/* Whether `key` has each of `params`, byte for byte. */
+static bool has_params(const struct key *key, const OSSL_PARAM *params)
+{
+    for (; params->key != NULL; params++) {
+        const OSSL_PARAM *own = OSSL_PARAM_locate_const(key->params, params->key);
+        if (own == NULL || own->data_size != params->data_size ||
+            memcmp(own->data, params->data, params->data_size) != 0)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * The parameters of a reference are all that matters, and OpenSSL writes those of a certificate's
+ * key alike: a look at the bytes is then enough, and far quicker than to make a key of them.
+ */
 static int keymgmt_match(const void *keydata1, const void *keydata2, int selection)
 {
     const struct key *key1 = keydata1, *key2 = keydata2;
-    if (key1->public == NULL || key2->public == NULL)
+    if (key1->params == NULL || key2->params == NULL)
+        return 0;
+    if ((key1->has_private && has_params(key2, key1->params)) ||
+        (key2->has_private && has_params(key1, key2->params)))
+        return 1;
+    EVP_PKEY *public1 = key_public(key1), *public2 = key_public(key2);
+    if (public1 == NULL || public2 == NULL)
         return 0;
     if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0)
-        return EVP_PKEY_eq(key1->public, key2->public) == 1;
-    return EVP_PKEY_parameters_eq(key1->public, key2->public) == 1;
+        return EVP_PKEY_eq(public1, public2) == 1;
+    return EVP_PKEY_parameters_eq(public1, public2) == 1;
 }
 
 /* The private half was made and checked by the token; what can be checked here is the public. */
@@ -84,7 +108,8 @@ static int keymgmt_validate(const void *keydata, int selection, int check_type)
 {
     const struct key *key = keydata;
     (void)selection;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(key->provider->libctx, key->public, NULL);
+    EVP_PKEY_CTX *context =
+        EVP_PKEY_CTX_new_from_pkey(key->provider->libctx, key_public(key), NULL);
     int valid = context != NULL && (check_type == OSSL_KEYMGMT_VALIDATE_QUICK_CHECK
                                         ? EVP_PKEY_public_check_quick(context)
                                         : EVP_PKEY_public_check(context)) == 1;
@@ -95,18 +120,13 @@ static int keymgmt_validate(const void *keydata, int selection, int check_type)
 static int keymgmt_import(void *keydata, int selection, const OSSL_PARAM params[])
 {
     struct key *key = keydata;
-    if ((selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) == 0 || key->public != NULL ||
+    if ((selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) == 0 || key->params != NULL ||
         OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PRIV_KEY) != NULL ||
         OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_D) != NULL)
         return 0; /* no error raised: OpenSSL goes on to the key's own provider */
 
-    EVP_PKEY_CTX *context =
-        EVP_PKEY_CTX_new_from_name(key->provider->libctx, key_type_name(key->type), NULL);
-    int done =
-        context != NULL && EVP_PKEY_fromdata_init(context) == 1 &&
-        EVP_PKEY_fromdata(context, &key->public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)params) == 1;
-    EVP_PKEY_CTX_free(context);
-    return done;
+    key->params = OSSL_PARAM_dup(params);
+    return key->params != NULL;
 }
 
 /* OpenSSL also tries this where it goes on in another way, and then drops the error itself. */
@@ -117,9 +137,9 @@ static int keymgmt_export(void *keydata, int selection, OSSL_CALLBACK *callback,
         PROVIDER_RAISE(key->provider, REASON_NOT_EXPORTABLE, "key '%s'", key->name);
         return 0;
     }
-    return key->public != NULL &&
-           EVP_PKEY_export(key->public, selection & ~OSSL_KEYMGMT_SELECT_PRIVATE_KEY, callback,
-                           argument) == 1;
+    EVP_PKEY *public = key_public(key);
+    return public != NULL && EVP_PKEY_export(public, selection & ~OSSL_KEYMGMT_SELECT_PRIVATE_KEY,
+                                             callback, argument) == 1;
 }
 
 static int keymgmt_get_params(void *keydata, OSSL_PARAM params[])
@@ -128,7 +148,8 @@ static int keymgmt_get_params(void *keydata, OSSL_PARAM params[])
     OSSL_PARAM *name = OSSL_PARAM_locate(params, PARAM_NAME);
     if (name != NULL && (key->name == NULL || !OSSL_PARAM_set_utf8_string(name, key->name)))
         return 0;
-    return key->public != NULL && EVP_PKEY_get_params(key->public, params) == 1;
+    EVP_PKEY *public = key_public(key);
+    return public != NULL && EVP_PKEY_get_params(public, params) == 1;
 }
 
 static const OSSL_PARAM *rsa_types(int selection)

@@ -4,10 +4,11 @@
  *     provider.c      start, parameters, tables of algorithms, errors
  *     connection.c    one connection to immured for each thread
  *     key.c           the key object: public key and name
+ *     public_key.c    its public half: from DER to the default provider's key
  *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519
  *     signature.c     OSSL_OP_SIGNATURE: signing, by immured
  *     verification.c  OSSL_OP_SIGNATURE: verifying, by the default provider
- *     decoder.c       OSSL_OP_DECODER: key references, PEM and DER
+ *     decoder.c       OSSL_OP_DECODER: key references
  *     store.c         OSSL_OP_STORE: immure:NAME and pkcs11: URIs
  *
  * It runs inside other people's programs: it never prints, prompts, aborts or changes signals,
@@ -98,32 +99,30 @@ bool connection_call(struct provider *provider, struct wire_request *request, ui
 
 /*
  * A public key and what names its private key on the wire. Immutable once made and counted, so
- * that any thread may use it; holds no descriptor and nothing of the process, so that it may be
- * inherited over fork().
+ * that any thread may use it (`public` goes from NULL to a key once); holds no descriptor and
+ * nothing of the process, so that it may be inherited over fork().
  */
 struct key {
     struct provider *provider;
     atomic_int references;
     enum key_type type;
-    bool has_private; /* made from a reference; false: imported public key */
-    EVP_PKEY *public; /* in provider->libctx */
+    bool has_private;           /* made from a reference; false: imported public key */
+    OSSL_PARAM *params;         /* the public key: provider-keymgmt(7)'s, none of them private */
+    _Atomic(EVP_PKEY *) public; /* of them, in provider->libctx; NULL until it is needed */
     uint8_t id[KEY_ID_SIZE];
     uint8_t *spki; /* DER, for FIND_KEY; NULL if imported */
     size_t spki_size;
     char *name; /* of the reference; NULL if imported */
 };
 
-/* The type of key that a DER SubjectPublicKeyInfo is of, by its AlgorithmIdentifier alone. */
-bool key_type_of_spki(const uint8_t *spki, size_t size, enum key_type *type) MUST_USE;
-
 struct key *key_new(struct provider *provider, enum key_type type) MUST_USE;
 struct key *key_up_ref(struct key *key);
 void key_free(struct key *key); /* one reference; takes NULL */
 
-/*
- * The key that a DER reference names, or NULL. `damaged` is set to the reason when the bytes are
- * a reference whose content is not usable; NULL there means that they are no reference at all.
- */
+/* The default provider's key for the public half, which `key` owns; NULL: there is none. */
+EVP_PKEY *key_public(const struct key *key) MUST_USE;
+
+/* The key that a DER reference names; or NULL, and what is wrong with it in `*damaged`. */
 struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
                              const char **damaged) MUST_USE;
 
@@ -134,14 +133,35 @@ struct key *key_of_reference(struct provider *provider, const uint8_t *der, size
 bool key_sign(const struct key *key, enum wire_operation operation, uint16_t scheme,
               const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size) MUST_USE;
 
+/*
+ * What passes from the decoder to keymgmt_load() as an object reference. Not of the size of a
+ * pointer, which the default provider would take for one to a key of its own.
+ */
+struct key_pointer {
+    struct key *key;
+    char unused[8];
+};
+
+/* --- public_key.c --------------------------------------------------------------------------- */
+
+/*
+ * A public key as OpenSSL's parameters, which OSSL_PARAM_free() frees: from a DER
+ * SubjectPublicKeyInfo, whose outer form alone is checked. NULL: it is none of a supported type.
+ */
+OSSL_PARAM *public_key_params(const uint8_t *spki, size_t size, enum key_type *type) MUST_USE;
+
+/* The default provider's key of such parameters, which are checked, or NULL. */
+EVP_PKEY *public_key_make(OSSL_LIB_CTX *libctx, enum key_type type,
+                          const OSSL_PARAM *params) MUST_USE;
+
 /* --- decoder.c ------------------------------------------------------------------------------- */
 
 /*
- * Hands a key reference to OpenSSL as DER, for our decoder of its type of key to come next, and
- * returns the callback's result. 0 and *damaged set: it is no usable reference.
+ * Hands the key of a DER reference to OpenSSL, with its DER, and returns the callback's result.
+ * 0 and *damaged set: it is no usable reference.
  */
-int reference_deliver(uint8_t *der, size_t size, OSSL_CALLBACK *callback, void *argument,
-                      const char **damaged) MUST_USE;
+int reference_deliver(struct provider *provider, uint8_t *der, size_t size, OSSL_CALLBACK *callback,
+                      void *argument, const char **damaged) MUST_USE;
 
 /* --- OpenSSL's tables ----------------------------------------------------------------------- */
 

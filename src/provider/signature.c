@@ -183,7 +183,7 @@ static bool size_is_asked(const struct signature *signature, const unsigned char
                           size_t *size)
 {
     if (bytes == NULL)
-        *size = (size_t)EVP_PKEY_get_size(signature->key->public);
+        *size = (size_t)EVP_PKEY_get_size(key_public(signature->key));
     return bytes == NULL;
 }
 

@@ -104,7 +104,7 @@ static int store_load(void *context, OSSL_CALLBACK *callback, void *argument,
     store->done = true;
     if (!find(store, reference, &size))
         return 0;
-    int result = reference_deliver(reference, size, callback, argument, &damaged);
+    int result = reference_deliver(store->provider, reference, size, callback, argument, &damaged);
     if (damaged != NULL)
         PROVIDER_RAISE(store->provider, REASON_IMMURED_PROTOCOL, "%s: %s", store->uri, damaged);
     return result;

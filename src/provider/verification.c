@@ -8,7 +8,7 @@ static bool take_key(struct signature *signature, void *keydata)
         key_free(signature->key);
         signature->key = key_up_ref(keydata);
     }
-    return signature->key != NULL && signature->key->public != NULL;
+    return signature->key != NULL && key_public(signature->key) != NULL;
 }
 
 EVP_PKEY_CTX *verification_parameters(const struct signature *signature)
@@ -49,7 +49,7 @@ int verification_verify_init(void *context, void *keydata, const OSSL_PARAM para
     if (!take_key(signature, keydata))
         return 0;
     signature->verify_digest =
-        EVP_PKEY_CTX_new_from_pkey(signature->provider->libctx, signature->key->public, NULL);
+        EVP_PKEY_CTX_new_from_pkey(signature->provider->libctx, key_public(signature->key), NULL);
     return signature->verify_digest != NULL &&
            EVP_PKEY_verify_init_ex(signature->verify_digest, params) == 1;
 }
@@ -71,7 +71,7 @@ int verification_digest_verify_init(void *context, const char *digest, void *key
     signature->verify_message = EVP_MD_CTX_new();
     return signature->verify_message != NULL &&
            EVP_DigestVerifyInit_ex(signature->verify_message, NULL, digest,
-                                   signature->provider->libctx, NULL, signature->key->public,
+                                   signature->provider->libctx, NULL, key_public(signature->key),
                                    params) == 1;
 }
 
@@ -100,7 +100,7 @@ bool verification_describe(const struct signature *signature, OSSL_PARAM params[
     EVP_PKEY_CTX *key_context = NULL;
     bool done = context != NULL && EVP_DigestVerifyInit_ex(context, &key_context, signature->digest,
                                                            signature->provider->libctx, NULL,
-                                                           signature->key->public, NULL) == 1;
+                                                           key_public(signature->key), NULL) == 1;
     if (done && signature->padding == RSA_PKCS1_PSS_PADDING)
         done = EVP_PKEY_CTX_set_rsa_padding(key_context, RSA_PKCS1_PSS_PADDING) == 1 &&
                EVP_PKEY_CTX_set_rsa_pss_saltlen(key_context, RSA_PSS_SALTLEN_DIGEST) == 1;

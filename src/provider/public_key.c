@@ -1,0 +1,126 @@
+/*
+ * Public keys without OpenSSL's d2i_PUBKEY_ex(), which looks through all its decoders for each:
+ * a reference would then take longer to load than a key in a file.
+ */
+#include <openssl/asn1.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/param_build.h>
+#include <openssl/x509.h>
+
+#include "provider/provider.h"
+
+/* A SEQUENCE of two values of these types, and nothing after it, or NULL. */
+static ASN1_SEQUENCE_ANY *parse_pair(const uint8_t *der, size_t size, int type1, int type2)
+{
+    const unsigned char *at = der;
+    ASN1_SEQUENCE_ANY *pair = d2i_ASN1_SEQUENCE_ANY(NULL, &at, (long)size);
+    if (pair != NULL && at == der + size && sk_ASN1_TYPE_num(pair) == 2 &&
+        sk_ASN1_TYPE_value(pair, 0)->type == type1 && sk_ASN1_TYPE_value(pair, 1)->type == type2)
+        return pair;
+    sk_ASN1_TYPE_pop_free(pair, ASN1_TYPE_free);
+    return NULL;
+}
+
+/* Takes the builder, which may be NULL, and is not used unless it is `complete`. */
+static OSSL_PARAM *params_of(OSSL_PARAM_BLD *builder, bool complete)
+{
+    OSSL_PARAM *params = complete ? OSSL_PARAM_BLD_to_param(builder) : NULL;
+    OSSL_PARAM_BLD_free(builder);
+    return params;
+}
+
+/* RSAPublicKey (RFC 8017 A.1.1) */
+static OSSL_PARAM *rsa_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *bits)
+{
+    (void)algorithm;
+    ASN1_SEQUENCE_ANY *pair =
+        parse_pair(bits->data, (size_t)bits->length, V_ASN1_INTEGER, V_ASN1_INTEGER);
+    if (pair == NULL)
+        return NULL;
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    BIGNUM *n = ASN1_INTEGER_to_BN(sk_ASN1_TYPE_value(pair, 0)->value.integer, NULL);
+    BIGNUM *e = ASN1_INTEGER_to_BN(sk_ASN1_TYPE_value(pair, 1)->value.integer, NULL);
+    bool complete = builder != NULL && n != NULL && e != NULL &&
+                    OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
+                    OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, e) == 1;
+    OSSL_PARAM *params = params_of(builder, complete);
+    BN_free(n);
+    BN_free(e);
+    sk_ASN1_TYPE_pop_free(pair, ASN1_TYPE_free);
+    return params;
+}
+
+static bool push_point(OSSL_PARAM_BLD *builder, const ASN1_BIT_STRING *point)
+{
+    return builder != NULL &&
+           OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point->data,
+                                            (size_t)point->length) == 1;
+}
+
+/* RFC 5480 2.1.1 and 2.2; the curve is a named one. */
+static OSSL_PARAM *ec_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *point)
+{
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    const void *group;
+    int type;
+    X509_ALGOR_get0(NULL, &type, &group, algorithm);
+    bool complete = type == V_ASN1_OBJECT && push_point(builder, point) &&
+                    OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME,
+                                                    OBJ_nid2sn(OBJ_obj2nid(group)), 0) == 1;
+    return params_of(builder, complete);
+}
+
+/* RFC 8410 4 */
+static OSSL_PARAM *ed25519_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *point)
+{
+    (void)algorithm;
+    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    return params_of(builder, push_point(builder, point));
+}
+
+static OSSL_PARAM *params_for(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *bits,
+                              enum key_type *type)
+{
+    static const struct {
+        int algorithm;
+        OSSL_PARAM *(*params)(const X509_ALGOR *, const ASN1_BIT_STRING *);
+    } types[] = {
+        [KEY_TYPE_RSA] = {NID_rsaEncryption, rsa_params},
+        [KEY_TYPE_EC] = {NID_X9_62_id_ecPublicKey, ec_params},
+        [KEY_TYPE_ED25519] = {NID_ED25519, ed25519_params},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        *type = (enum key_type)i;
+        if (types[i].algorithm == OBJ_obj2nid(algorithm->algorithm))
+            return types[i].params(algorithm, bits);
+    }
+    return NULL;
+}
+
+OSSL_PARAM *public_key_params(const uint8_t *spki, size_t size, enum key_type *type)
+{
+    ASN1_SEQUENCE_ANY *pair = parse_pair(spki, size, V_ASN1_SEQUENCE, V_ASN1_BIT_STRING);
+    if (pair == NULL)
+        return NULL;
+    const ASN1_STRING *sequence = sk_ASN1_TYPE_value(pair, 0)->value.sequence;
+    const unsigned char *at = sequence->data;
+    X509_ALGOR *algorithm = d2i_X509_ALGOR(NULL, &at, sequence->length);
+    OSSL_PARAM *params = NULL;
+    if (algorithm != NULL)
+        params = params_for(algorithm, sk_ASN1_TYPE_value(pair, 1)->value.bit_string, type);
+    X509_ALGOR_free(algorithm);
+    sk_ASN1_TYPE_pop_free(pair, ASN1_TYPE_free);
+    return params;
+}
+
+EVP_PKEY *public_key_make(OSSL_LIB_CTX *libctx, enum key_type type, const OSSL_PARAM *params)
+{
+    EVP_PKEY *public = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(libctx, key_type_name(type), NULL);
+    if (context != NULL && EVP_PKEY_fromdata_init(context) == 1 &&
+        EVP_PKEY_fromdata(context, &public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)params) != 1)
+    public = NULL;
+    EVP_PKEY_CTX_free(context);
+    return public;
+}
