@@ -42,11 +42,7 @@ EVP_PKEY *key_public(const struct key *key)
     EVP_PKEY *public = atomic_load_explicit(&key->public, memory_order_acquire);
     if (public != NULL || key->params == NULL)
         return public;
-    EVP_PKEY *made = public_key_make(key->provider->libctx, key->type, key->params);
-    if (atomic_compare_exchange_strong(&((struct key *)key)->public, &public, made))
-        return made;
-    EVP_PKEY_free(made); /* another thread was first */
-    return public;
+    return public_key_make(key->provider, key->type, key->params, &((struct key *)key)->public);
 }
 
 /* Gives the key what a reference has. False: its public key cannot be read. */

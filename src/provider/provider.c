@@ -132,6 +132,8 @@ static void teardown(void *provctx)
     if (provider == NULL)
         return;
     connections_free(provider);
+    for (size_t i = 0; i < GROUP_COUNT; i++)
+        EVP_PKEY_free(atomic_load(&provider->groups[i]));
     if (provider->default_provider != NULL)
         OSSL_PROVIDER_unload(provider->default_provider);
     OSSL_LIB_CTX_free(provider->libctx);

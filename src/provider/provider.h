@@ -51,6 +51,12 @@ enum reason {
 
 struct connection;
 
+/* NULL until a key is put there, which then stays. */
+typedef _Atomic(EVP_PKEY *) pkey_slot;
+
+/* The curves of wire/scheme.h. */
+#define GROUP_COUNT 3
+
 /* One for each time that the provider is loaded into a library context. */
 struct provider {
     const OSSL_CORE_HANDLE *handle;
@@ -62,6 +68,8 @@ struct provider {
     /* Our own context with the default provider, for what needs only the public key. */
     OSSL_LIB_CTX *libctx;
     OSSL_PROVIDER *default_provider;
+
+    pkey_slot groups[GROUP_COUNT]; /* keys with a curve alone, to copy */
 
     char *socket;
     uint32_t timeout_ms;
@@ -106,9 +114,9 @@ struct key {
     struct provider *provider;
     atomic_int references;
     enum key_type type;
-    bool has_private;           /* made from a reference; false: imported public key */
-    OSSL_PARAM *params;         /* the public key: provider-keymgmt(7)'s, none of them private */
-    _Atomic(EVP_PKEY *) public; /* of them, in provider->libctx; NULL until it is needed */
+    bool has_private;   /* made from a reference; false: imported public key */
+    OSSL_PARAM *params; /* the public key: provider-keymgmt(7)'s, none of them private */
+    pkey_slot public;   /* made of them in provider->libctx when it is needed */
     uint8_t id[KEY_ID_SIZE];
     uint8_t *spki; /* DER, for FIND_KEY; NULL if imported */
     size_t spki_size;
@@ -150,9 +158,12 @@ struct key_pointer {
  */
 OSSL_PARAM *public_key_params(const uint8_t *spki, size_t size, enum key_type *type) MUST_USE;
 
-/* The default provider's key of such parameters, which are checked, or NULL. */
-EVP_PKEY *public_key_make(OSSL_LIB_CTX *libctx, enum key_type type,
-                          const OSSL_PARAM *params) MUST_USE;
+/*
+ * Puts the default provider's key of such parameters, which are checked, into the slot and returns
+ * what is there then: NULL if they make no key. Any thread.
+ */
+EVP_PKEY *public_key_make(struct provider *provider, enum key_type type, const OSSL_PARAM *params,
+                          pkey_slot *slot) MUST_USE;
 
 /* --- decoder.c ------------------------------------------------------------------------------- */
 

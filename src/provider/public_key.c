@@ -7,6 +7,7 @@
 #include <openssl/core_names.h>
 #include <openssl/param_build.h>
 #include <openssl/x509.h>
+#include <string.h>
 
 #include "provider/provider.h"
 
@@ -114,13 +115,60 @@ OSSL_PARAM *public_key_params(const uint8_t *spki, size_t size, enum key_type *t
     return params;
 }
 
-EVP_PKEY *public_key_make(OSSL_LIB_CTX *libctx, enum key_type type, const OSSL_PARAM *params)
+static EVP_PKEY *from_params(struct provider *provider, enum key_type type, int selection,
+                             const OSSL_PARAM *params)
 {
-    EVP_PKEY *public = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(libctx, key_type_name(type), NULL);
+    EVP_PKEY *pkey = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(provider->libctx, key_type_name(type), NULL);
     if (context != NULL && EVP_PKEY_fromdata_init(context) == 1 &&
-        EVP_PKEY_fromdata(context, &public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)params) != 1)
-    public = NULL;
+        EVP_PKEY_fromdata(context, &pkey, selection, (OSSL_PARAM *)params) != 1)
+        pkey = NULL;
     EVP_PKEY_CTX_free(context);
-    return public;
+    return pkey;
+}
+
+/* What is in the slot already, or `made` from now on; takes `made`. */
+static EVP_PKEY *put_once(pkey_slot *slot, EVP_PKEY *made)
+{
+    EVP_PKEY *there = NULL;
+    if (atomic_compare_exchange_strong(slot, &there, made))
+        return made;
+    EVP_PKEY_free(made); /* another thread was first */
+    return there;
+}
+
+/* Which of the provider's groups; GROUP_COUNT: none, Immure does not sign with this curve. */
+static size_t find_group(const OSSL_PARAM *params)
+{
+    static const char *const names[GROUP_COUNT] = {"prime256v1", "secp384r1", "secp521r1"};
+    const OSSL_PARAM *name = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_GROUP_NAME);
+    size_t i = name != NULL ? 0 : GROUP_COUNT;
+    while (i < GROUP_COUNT && (name->data_size != strlen(names[i]) ||
+                               memcmp(name->data, names[i], name->data_size) != 0))
+        i++;
+    return i;
+}
+
+/* Making a curve's group takes OpenSSL longer than all the rest, so keys copy one made before. */
+static EVP_PKEY *copy_group(struct provider *provider, pkey_slot *slot, const OSSL_PARAM *params)
+{
+    const OSSL_PARAM *point = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PUB_KEY);
+    EVP_PKEY *group = atomic_load_explicit(slot, memory_order_acquire);
+    if (group == NULL)
+        group = put_once(slot, from_params(provider, KEY_TYPE_EC, EVP_PKEY_KEY_PARAMETERS, params));
+    EVP_PKEY *public = group != NULL && point != NULL ? EVP_PKEY_dup(group) : NULL;
+    if (public != NULL &&
+        EVP_PKEY_set1_encoded_public_key(public, point->data, point->data_size) == 1)
+        return public;
+    EVP_PKEY_free(public);
+    return NULL;
+}
+
+EVP_PKEY *public_key_make(struct provider *provider, enum key_type type, const OSSL_PARAM *params,
+                          pkey_slot *slot)
+{
+    size_t group = type == KEY_TYPE_EC ? find_group(params) : GROUP_COUNT;
+    return put_once(slot, group < GROUP_COUNT
+                              ? copy_group(provider, &provider->groups[group], params)
+                              : from_params(provider, type, EVP_PKEY_PUBLIC_KEY, params));
 }
