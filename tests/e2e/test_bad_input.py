@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 from harness import wire
@@ -116,6 +117,23 @@ def test_a_pem_file_with_the_wrong_label_is_not_loaded_as_a_key(
 def test_a_certificate_that_does_not_match_is_named(immured, make_nginx, keys):
     text = configuration_error(make_nginx(immured.socket), keys["p256"], keys["p384"].reference)
     assert re.search(r"key values mismatch|different parameters", text)
+
+
+@pytest.mark.parametrize(
+    "key_type, made_by",
+    [("p256", "ec -pkeyopt ec_paramgen_curve:P-256"), ("rsa2048", "rsa:2048"), ("ed25519", "ed25519")],
+)
+def test_a_certificate_of_another_key_of_the_same_type_is_not_taken(
+    immured, make_nginx, keys, authority, directory, key_type, made_by
+):
+    certificate = directory / "other.crt"
+    authority.openssl(
+        *f"req -x509 -newkey {made_by} -nodes -days 2 -subj /CN=other".split(),
+        *("-keyout", directory / "other.key", "-out", certificate),
+    )
+    other = replace(keys[key_type], certificate=certificate)
+    text = configuration_error(make_nginx(immured.socket), other, other.reference)
+    assert "key values mismatch" in text, text
 
 
 def test_without_the_provider_nginx_says_that_it_cannot_read_the_reference(
