@@ -162,7 +162,8 @@ static void repeat_later(struct pipeline *pipeline, struct exchange *exchange)
 {
     unlink_exchange(pipeline, exchange);
     link_last(pipeline, exchange);
-    start_pause(pipeline);
+    if (clock_now_ms() >= pipeline->pause_until) /* many are told so at a time: one pause for all */
+        start_pause(pipeline);
     wait_for_room(pipeline, false); /* the pause's end is awaited, and the timer tells it */
 }
 

@@ -182,7 +182,7 @@ static enum token_error search_token(struct search *search, size_t index, uint64
     search->token_index = index;
     error = token_find_keys(search->token, &search->query, search->request->deadline, on_key,
                             search, NULL, problem);
-    token_keeper_return(keeper);
+    token_keeper_return(keeper, NULL);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, search->epoch, problem);
     return error;

@@ -228,14 +228,14 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     if (current)
         error = sign_with(signing, token, place);
     call_end(request->call);
-    uint64_t taken = clock_now_ms() - start;
-    token_keeper_return(keeper);
+    const struct token_use use = {.success = error == TOKEN_OK,
+                                  .milliseconds = clock_now_ms() - start};
+    token_keeper_return(keeper, current ? &use : NULL);
     if (!current)
         return forget_place(signing, index);
 
     if (error == TOKEN_OK)
         error = check_signature(signing, index, epoch);
-    token_keeper_count(keeper, error == TOKEN_OK, taken);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, epoch, &request->problem);
     if (error == TOKEN_UNAVAILABLE || error == TOKEN_KEY_GONE)

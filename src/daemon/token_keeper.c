@@ -397,13 +397,30 @@ enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadlin
     return error;
 }
 
-void token_keeper_return(struct token_keeper *keeper)
+/* True: the token was slow, and is not any more. The lock is held. */
+static bool count(struct token_keeper *keeper, const struct token_use *use)
+{
+    bool recovered = use->success && keeper->slow;
+    if (!use->success) {
+        keeper->failures++;
+        return false;
+    }
+    keeper->signatures++;
+    keeper->slow = false;
+    latency_add(&keeper->latency, use->milliseconds);
+    return recovered;
+}
+
+void token_keeper_return(struct token_keeper *keeper, const struct token_use *use)
 {
     pthread_mutex_lock(&keeper->lock);
+    bool recovered = use != NULL && count(keeper, use);
     keeper->last_return = clock_now_ms();
     if (--keeper->users == 0 && (keeper->lost || keeper->stopping))
         pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
+    if (recovered)
+        log_notice("token %s: answers again", keeper->name);
 }
 
 bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request)
@@ -438,6 +455,8 @@ static bool lose(struct token_keeper *keeper, uint64_t epoch, bool condemned,
     bool first = keeper->epoch == epoch && !keeper->lost;
     if (first) {
         keeper->lost = true;
+        keeper->failures += condemned; /* it had been counted as a signature */
+        keeper->signatures -= condemned;
         keeper->condemned = condemned;
         keeper->state = condemned ? TOKEN_DOWN : TOKEN_STARTING;
         keeper->next_try = 0;
@@ -458,22 +477,6 @@ void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
                           const struct problem *problem)
 {
     (void)lose(keeper, epoch, true, problem); /* the keeper's thread logs it */
-}
-
-void token_keeper_count(struct token_keeper *keeper, bool success, uint64_t milliseconds)
-{
-    pthread_mutex_lock(&keeper->lock);
-    bool recovered = success && keeper->slow;
-    if (success) {
-        keeper->signatures++;
-        keeper->slow = false;
-        latency_add(&keeper->latency, milliseconds);
-    } else {
-        keeper->failures++;
-    }
-    pthread_mutex_unlock(&keeper->lock);
-    if (recovered)
-        log_notice("token %s: answers again", keeper->name);
 }
 
 uint64_t token_keeper_patience(struct token_keeper *keeper)

@@ -56,7 +56,16 @@ bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
 enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline, bool waited,
                                    struct token **token, uint64_t *epoch,
                                    struct problem *problem) MUST_USE;
-void token_keeper_return(struct token_keeper *keeper);
+
+/*
+ * Gives it back. What was asked of it, for the status and for telling when a call hangs: nothing
+ * (`use` NULL), or a signature.
+ */
+struct token_use {
+    bool success;
+    uint64_t milliseconds;
+};
+void token_keeper_return(struct token_keeper *keeper, const struct token_use *use);
 
 /*
  * Has a request wait until the token has room, and takes it over; false: too many wait. Whoever
@@ -71,12 +80,9 @@ uint64_t token_keeper_last_return(struct token_keeper *keeper);
 /* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
 
-/* The token of this epoch signs wrongly: it is closed, and not used before a reload. */
+/* The token of this epoch has signed wrongly: it is closed, and not used before a reload. */
 void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
                           const struct problem *problem);
-
-/* One signature was asked of the token: what came of it, and how long it took. */
-void token_keeper_count(struct token_keeper *keeper, bool success, uint64_t milliseconds);
 
 /* Waits until the token is up and scanned or has failed once, or until `deadline`. */
 void token_keeper_settle(struct token_keeper *keeper, uint64_t deadline);
