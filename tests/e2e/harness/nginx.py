@@ -98,14 +98,14 @@ class Nginx:
         )
         return self
 
-    def command(self, *arguments, status=0):
+    def command(self, *arguments, status=0, timeout=60):
         return run(
             *(NGINX, "-p", f"{self.directory}/", "-e", self.directory / "error.log"),
-            *("-c", self.conf, *arguments), env=self.env, status=status,
+            *("-c", self.conf, *arguments), env=self.env, status=status, timeout=timeout,
         )
 
-    def test(self, status=0):
-        return self.command("-t", status=status).text
+    def test(self, status=0, timeout=60):
+        return self.command("-t", status=status, timeout=timeout).text
 
     def start(self):
         self.command()
