@@ -35,6 +35,31 @@ HAPROXY_FILE, HAPROXY_SYNC, HAPROXY_ASYNC = "HAProxy, file", "HAProxy, sync", "H
 
 
 @dataclass(frozen=True)
+class Device:
+    """What signs: SoftHSM, after a pause. `elsewhere`: the pause is all that it costs this host, as
+    with an HSM in a network; the module of tests/fault then repeats a signature, which the client
+    does not check, and which is wrong."""
+
+    delay_ms: int = 0
+    elsewhere: bool = False
+
+    def module(self, stage):
+        return stage.delay if self.delay_ms or self.elsewhere else SOFTHSM
+
+    def env(self):
+        repeat = {"IMMURE_DELAY_REPEAT": "1"} if self.elsewhere else {}
+        return {"IMMURE_DELAY_MS": str(self.delay_ms)} | repeat
+
+    def __str__(self):
+        if not self.delay_ms:
+            return "SoftHSM"
+        return f"{self.delay_ms} ms{', elsewhere' if self.elsewhere else ''}"
+
+
+SOFT = Device()
+
+
+@dataclass(frozen=True)
 class Key:
     """One key in every form: a file, an object called `name` in both tokens, a reference."""
 
@@ -131,49 +156,48 @@ class Lab:
 
     # --- Servers ------------------------------------------------------------------------------
 
-    def immured(self, delay_ms, sessions):
-        """immured whose token takes `delay_ms` for a signature; 0: SoftHSM as it is."""
+    def immured(self, device, sessions):
+        """immured with that device."""
 
         def make():
-            module = self.stage.delay if delay_ms else SOFTHSM
-            section = self.token.section(module=module) + f"max-sessions = {sessions}\n"
+            section = self.token.section(module=device.module(self.stage))
             daemon = Immured(
-                self.stage, self.directory / f"immured-{delay_ms}-{sessions}", section + GRANTS,
-                self.token.env | {"IMMURE_DELAY_MS": str(delay_ms)},
+                self.stage, self.directory / f"immured-{len(self.made)}",
+                f"{section}max-sessions = {sessions}\n{GRANTS}", self.token.env | device.env(),
             )
             self.cleanup.callback(daemon.stop)
             daemon.start()
             self._write_references(daemon)
             return daemon
 
-        return self.once(("immured", delay_ms, sessions), make)
+        return self.once(("immured", device, sessions), make)
 
     def _write_references(self, daemon):
         for key in self.keys.values():
             if not key.reference.exists():
                 key.reference.write_bytes(daemon.cli("key", "reference", key.name).stdout)
 
-    def nginx(self, variant, workers=2, delay_ms=0, sessions=16, events=""):
+    def nginx(self, variant, workers=2, device=SOFT, sessions=16, events=""):
         """nginx with a server for each key, the P-256 one for those who name none."""
 
         def make():
             name = f"nginx-{len(self.made)}"
-            nginx = self._nginx_of(variant, self.directory / name, workers, delay_ms, sessions)
+            nginx = self._nginx_of(variant, self.directory / name, workers, device, sessions)
             nginx.events += events
             nginx.configure(*((key.host, self._lines(variant, key)) for key in self.keys.values()))
             self.cleanup.callback(nginx.stop)
             return nginx.start()
 
-        return self.once(("nginx", variant, workers, delay_ms, sessions, events), make)
+        return self.once(("nginx", variant, workers, device, sessions, events), make)
 
-    def _nginx_of(self, variant, directory, workers, delay_ms, sessions):
+    def _nginx_of(self, variant, directory, workers, device, sessions):
         plain = self.authority.plain_conf
         if variant == FILE:
             return BenchNginx(self.stage, directory, plain, workers=workers)
         if variant == LIBP11:
-            env = self.worker_token.env | {"IMMURE_DELAY_MS": str(delay_ms)}
-            return BenchNginx(self.stage, directory, self._engine_conf(delay_ms), "", workers, env)
-        socket = self.immured(delay_ms, sessions).socket
+            env = self.worker_token.env | device.env()
+            return BenchNginx(self.stage, directory, self._engine_conf(device), "", workers, env)
+        socket = self.immured(device, sessions).socket
         module = module_lines(self.stage, socket, IMMURE_TIMEOUT_MS)
         return BenchNginx(self.stage, directory, plain, module, workers)
 
@@ -186,22 +210,22 @@ class Lab:
         mode = "immure_async off;" if variant == SYNC else ""
         return f'{mode} ssl_certificate {key.certificate}; ssl_certificate_key "{file}";'
 
-    def _engine_conf(self, delay_ms):
+    def _engine_conf(self, device):
         """openssl.cnf that makes Debian's libp11 engine known, with its module."""
 
         def make():
-            path = self.directory / f"engine-{delay_ms}.cnf"
+            path = self.directory / f"engine-{len(self.made)}.cnf"
             engines = run("openssl", "version", "-e").text.split('"')[1]
             path.write_text(
                 "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n"
                 f"[pkcs11]\nengine_id = pkcs11\ndynamic_path = {engines}/{ENGINE}\n"
-                f"MODULE_PATH = {self.stage.delay if delay_ms else SOFTHSM}\ninit = 1\n"
+                f"MODULE_PATH = {device.module(self.stage)}\ninit = 1\n"
             )
             return path
 
-        return self.once(("engine", delay_ms), make)
+        return self.once(("engine", device), make)
 
-    def haproxy(self, variant, delay_ms=0, sessions=16):
+    def haproxy(self, variant, device=SOFT, sessions=16):
         """HAProxy with two threads and both keys."""
 
         def make():
@@ -209,7 +233,7 @@ class Lab:
             env = os.environ | {"OPENSSL_CONF": str(self.authority.plain_conf)}
             if variant != HAPROXY_FILE:
                 conf = self.directory / f"haproxy-{len(self.made)}.cnf"
-                socket = self.immured(delay_ms, sessions).socket
+                socket = self.immured(device, sessions).socket
                 self.stage.write_openssl_conf(conf, socket, timeout_ms=IMMURE_TIMEOUT_MS)
                 env = self.stage.host_env(conf)
             settings = ["tune.ssl.cachesize 0", "maxconn 8192"]
@@ -222,18 +246,18 @@ class Lab:
             self.cleanup.callback(haproxy.stop)
             return haproxy.start()
 
-        return self.once(("haproxy", variant, delay_ms, sessions), make)
+        return self.once(("haproxy", variant, device, sessions), make)
 
-    def server(self, variant, workers, delay_ms, sessions):
+    def server(self, variant, workers, device, sessions):
         """(server, the immured behind it or None)."""
         uses_immured = variant not in (FILE, LIBP11, HAPROXY_FILE)
-        delay_ms = 0 if variant in (FILE, HAPROXY_FILE) else delay_ms
+        device = SOFT if variant in (FILE, HAPROXY_FILE) else device
         sessions = sessions if uses_immured else 0
         if variant.startswith("HAProxy"):
-            server = self.haproxy(variant, delay_ms, sessions)
+            server = self.haproxy(variant, device, sessions)
         else:
-            server = self.nginx(variant, workers, delay_ms, sessions)
-        return server, self.immured(delay_ms, sessions) if uses_immured else None
+            server = self.nginx(variant, workers, device, sessions)
+        return server, self.immured(device, sessions) if uses_immured else None
 
 
 def processes(server, immured=None):

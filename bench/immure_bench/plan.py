@@ -1,16 +1,28 @@
 """How much is measured: all of it, or what fits into two minutes."""
 
+import os
 from dataclasses import dataclass, replace
 
-from .lab import ASYNC, FILE, HAPROXY_ASYNC, HAPROXY_FILE, HAPROXY_SYNC, LIBP11, SYNC
+from .lab import (
+    ASYNC,
+    FILE,
+    HAPROXY_ASYNC,
+    HAPROXY_FILE,
+    HAPROXY_SYNC,
+    LIBP11,
+    SOFT,
+    SYNC,
+    Device,
+)
 
 NGINX = (FILE, LIBP11, SYNC, ASYNC)
 HAPROXY = (HAPROXY_FILE, HAPROXY_SYNC, HAPROXY_ASYNC)
 # Clients under way at a time, and max-sessions of immured, for each delay of the token in ms. The
 # clients are as many as a fast server needs to be busy in spite of the delay; and immured has
-# sessions enough for the rate of a key in a file: rate times delay, and some.
+# sessions enough for the rate of a key in a file: rate times delay, and some. A token in software
+# signs with this host's CPUs, and more sessions than these gain nothing.
 CLIENTS = {0: 16, 2: 128, 20: 512}
-SESSIONS = {0: 16, 2: 64, 20: 256}
+SESSIONS = {0: os.cpu_count(), 2: 64, 20: 256}
 
 
 @dataclass(frozen=True)
@@ -19,21 +31,21 @@ class Cell:
 
     kind: str
     workers: int
-    delay_ms: int
+    device: Device
     variants: tuple
     rounds: int
 
     @property
     def clients(self):
-        return CLIENTS[self.delay_ms]
+        return CLIENTS[self.device.delay_ms]
 
     @property
     def sessions(self):
-        return SESSIONS[self.delay_ms]
+        return SESSIONS[self.device.delay_ms]
 
     @property
     def token(self):
-        return f"{self.delay_ms} ms" if self.delay_ms else "SoftHSM"
+        return str(self.device)
 
     @property
     def server(self):
@@ -61,19 +73,25 @@ class Plan:
     references: int
     reference_rounds: int
     memory_keys: int  # 0: not measured
+    signature_threads: tuple
+    signature_rounds: int
 
 
 def _cells(rounds):
     cells = []
     for delay in CLIENTS:
-        count = min(rounds, 3) if delay == 20 else rounds
+        device, count = Device(delay), min(rounds, 3) if delay == 20 else rounds
         for kind in ("P-256", "RSA-2048"):
             # What waits 20 ms for each signature hides the kind of key.
             blocks_long = delay == 20 and kind == "RSA-2048"
             nginx = (FILE, ASYNC) if blocks_long else NGINX
             haproxy = (HAPROXY_FILE, HAPROXY_ASYNC) if delay == 20 else HAPROXY
-            cells += [Cell(kind, workers, delay, nginx, count) for workers in (1, 2)]
-            cells.append(Cell(kind, 2, delay, haproxy, count))
+            cells += [Cell(kind, workers, device, nginx, count) for workers in (1, 2)]
+            cells.append(Cell(kind, 2, device, haproxy, count))
+        if delay:
+            variants = (FILE, LIBP11, ASYNC) if delay == 2 else (FILE, ASYNC)
+            elsewhere = Device(delay, elsewhere=True)
+            cells += [Cell("P-256", workers, elsewhere, variants, count) for workers in (1, 2)]
     return tuple(cells)
 
 
@@ -82,16 +100,19 @@ FULL = Plan(
     session_counts=(1, 2, 4, 8, 16, 32, 64), session_rounds=3,
     established=((1, "off"), (1, "on"), (2, "off"), (2, "on")), established_rounds=3, wrk_seconds=2,
     reloads=10, references=10000, reference_rounds=3, memory_keys=10000,
+    signature_threads=(1, 2, 4, 8, 16, 32, 64), signature_rounds=9,
 )
 
 QUICK = replace(
     FULL,
     cells=(
-        Cell("P-256", 1, 0, NGINX, 2), Cell("P-256", 2, 0, NGINX, 2),
-        Cell("RSA-2048", 2, 0, NGINX, 2), Cell("P-256", 2, 2, NGINX, 2),
-        Cell("P-256", 2, 20, (FILE, ASYNC), 2), Cell("P-256", 2, 2, HAPROXY, 2),
+        Cell("P-256", 1, SOFT, NGINX, 2), Cell("P-256", 2, SOFT, NGINX, 2),
+        Cell("RSA-2048", 2, SOFT, NGINX, 2), Cell("P-256", 2, Device(2), NGINX, 2),
+        Cell("P-256", 2, Device(2, elsewhere=True), (FILE, ASYNC), 2),
+        Cell("P-256", 2, Device(20), (FILE, ASYNC), 2), Cell("P-256", 2, Device(2), HAPROXY, 2),
     ),
     warm_up=0.3, seconds=0.7, with_slow_runs=False, session_counts=(4, 16, 64), session_rounds=1,
     established=((2, "off"),), established_rounds=1, reloads=3, references=1000,
     reference_rounds=2, memory_keys=0,
+    signature_threads=(1, 16), signature_rounds=3,
 )

@@ -10,12 +10,12 @@ sys.path.insert(0, str(REPOSITORY / "bench"))
 
 from immure_bench import plot  # noqa: E402
 from immure_bench.client import Sample  # noqa: E402
-from immure_bench.lab import ASYNC, FILE  # noqa: E402
+from immure_bench.lab import ASYNC, FILE, Device  # noqa: E402
 from immure_bench.measurements import handshake_rate  # noqa: E402
 from immure_bench.plan import Cell  # noqa: E402
 from immure_bench.table import Table  # noqa: E402
 
-CELL = Cell("P-256", 2, 2, (FILE, ASYNC), 3)
+CELL = Cell("P-256", 2, Device(2), (FILE, ASYNC), 3)
 
 
 def sample(rate, failed=0):

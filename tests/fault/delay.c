@@ -6,7 +6,8 @@
  *                          its end, and if there is none, SoftHSM
  *     IMMURE_DELAY_MS      milliseconds; 2 if not set
  *     IMMURE_DELAY_REPEAT  if set, it signs once, and from then on each C_Sign returns that
- *                          signature at once, to measure what asking costs (with one key only)
+ *                          signature, after the pause: what asking costs, without what signing
+ *                          costs this host. With one key only
  *
  * What the file beside it says, this module's path and ".fault", happens to each C_Sign while the
  * file says so:
@@ -103,6 +104,7 @@ static CK_RV init_once(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OB
 static CK_RV sign_once(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size,
                        CK_BYTE *signature, CK_ULONG *signature_size)
 {
+    nanosleep(&delay, NULL);
     if (atomic_load(&known) && *signature_size >= first_size) {
         memcpy(signature, first, first_size);
         *signature_size = first_size;

@@ -8,11 +8,13 @@ from . import (
     handshake_rate,
     memory,
     sessions,
+    signatures,
 )
 
 MEASUREMENTS = {
     "handshake-rate": handshake_rate.measure,
     "sessions": sessions.measure,
+    "signatures": signatures.measure,
     "established": established.measure,
     "first-handshake": first_handshake.measure,
     "config-test": config_test.measure,

@@ -5,7 +5,7 @@ import shutil
 import time
 from statistics import median
 
-from ..lab import ASYNC, FILE, BenchNginx, module_lines
+from ..lab import ASYNC, FILE, SOFT, BenchNginx, module_lines
 from ..table import Table
 
 VARIANTS = (FILE, ASYNC)
@@ -27,7 +27,7 @@ def many_servers(lab, directory, variant, count):
 
 def prepare(lab, variant, count):
     # No immured is asked when references are loaded; so it does not matter which one is named.
-    module = module_lines(lab.stage, lab.immured(0, 16).socket) if variant == ASYNC else ""
+    module = module_lines(lab.stage, lab.immured(SOFT, 16).socket) if variant == ASYNC else ""
     directory = lab.directory / f"config-test-{VARIANTS.index(variant)}"
     nginx = BenchNginx(lab.stage, directory, lab.authority.plain_conf, module)
     nginx.extra = HASHES

@@ -6,11 +6,11 @@ from collections import defaultdict
 from statistics import median
 
 from ..client import Storm, warm_up, wrk
-from ..lab import ASYNC, FILE, LIBP11
+from ..lab import ASYNC, FILE, LIBP11, SOFT, Device
 from ..plan import SESSIONS
 from ..table import Table, spread
 
-DELAY_MS = 2
+DEVICE = Device(2)
 CONNECTIONS = 8
 STORM_CLIENTS = 64
 VARIANTS = (FILE, LIBP11, ASYNC)
@@ -19,7 +19,7 @@ STORM_LEAD = 0.3  # seconds by which it begins before wrk, and ends after it
 
 def nginx(lab, variant, workers, multi_accept):
     return lab.nginx(
-        variant, workers, 0 if variant == FILE else DELAY_MS, SESSIONS[DELAY_MS],
+        variant, workers, SOFT if variant == FILE else DEVICE, SESSIONS[DEVICE.delay_ms],
         f" multi_accept {multi_accept};",
     )
 
@@ -65,7 +65,7 @@ def measure(lab, plan, progress):
         Table(
             "established",
             f"Requests on {CONNECTIONS} established connections during a handshake storm "
-            f"(P-256, {DELAY_MS} ms, {STORM_CLIENTS} clients)",
+            f"(P-256, {DEVICE}, {STORM_CLIENTS} clients)",
             ["workers", "multi_accept", "variant", "requests/s", "ratio", "min..max", "p50 ms",
              "p50 ratio", "p99 ms", "handshakes/s", "failed"],
             [row for cell in plan.established for row in rows_of(samples, cell)],

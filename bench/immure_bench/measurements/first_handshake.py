@@ -6,7 +6,7 @@ from collections import defaultdict
 from statistics import median
 
 from ..client import command, run
-from ..lab import ASYNC, FILE, LIBP11, SYNC
+from ..lab import ASYNC, FILE, LIBP11, SOFT, SYNC
 from ..table import Table
 
 VARIANTS = (FILE, LIBP11, SYNC, ASYNC)
@@ -21,7 +21,7 @@ def measure(lab, plan, progress):
     first, later = defaultdict(list), defaultdict(list)
     for number in range(plan.reloads):
         for variant in random.sample(VARIANTS, len(VARIANTS)):
-            nginx = lab.server(variant, 1, 0, 16)[0]
+            nginx = lab.server(variant, 1, SOFT, 16)[0]
             nginx.reload()
             nginx.wait_for_old_workers()
             first[variant].append(one_handshake(lab, nginx))

@@ -6,25 +6,26 @@ from dataclasses import asdict
 from statistics import median
 
 from ..client import handshakes, warm_up
-from ..lab import FILE, HAPROXY_FILE, LIBP11, SYNC
+from ..lab import FILE, HAPROXY_FILE, LIBP11, SYNC, Device
+from ..plan import SESSIONS
 from ..table import Table, spread
 
 
 def is_slow(cell, variant):
     """Each worker signs one after another: a pass over all clients takes many seconds."""
-    return cell.delay_ms >= 20 and variant in (LIBP11, SYNC)
+    return cell.device.delay_ms >= 20 and variant in (LIBP11, SYNC)
 
 
 def timing(plan, cell, variant):
     """(warm-up, seconds): at least a pass over all clients each."""
     if not is_slow(cell, variant):
         return plan.warm_up, plan.seconds
-    one_pass = cell.clients * cell.delay_ms / 1000 / cell.workers * 1.2
+    one_pass = cell.clients * cell.device.delay_ms / 1000 / cell.workers * 1.2
     return one_pass, one_pass
 
 
 def run_one(lab, plan, cell, variant):
-    server, immured = lab.server(variant, cell.workers, cell.delay_ms, cell.sessions)
+    server, immured = lab.server(variant, cell.workers, cell.device, cell.sessions)
     unmeasured, measured = timing(plan, cell, variant)
     return handshakes(
         lab, server, immured, lab.keys[cell.kind].host, "--clients", cell.clients,
@@ -69,7 +70,7 @@ def row(samples, cell, variant):
 def measure(lab, plan, progress):
     for cell in plan.cells:
         for variant in cell.variants:
-            server, _ = lab.server(variant, cell.workers, cell.delay_ms, cell.sessions)
+            server, _ = lab.server(variant, cell.workers, cell.device, cell.sessions)
             warm_up(lab, server, lab.keys[cell.kind].host)
     samples = run_all(lab, plan, progress)
     made = [(c, v) for c in plan.cells for v in c.variants if (c, v) in samples]
@@ -84,7 +85,11 @@ def measure(lab, plan, progress):
                 "Medians of the rounds. The ratio is to a key in a file of the same server in the "
                 "same round. CPU is that of the server's processes and immured's, a handshake; the "
                 f"client's own is {client:.0f} us.",
-                "immured's max-sessions: 16 with SoftHSM as it is, 64 with 2 ms, 256 with 20 ms.",
+                "SoftHSM signs with the CPUs of this host. \"Elsewhere\": the pause is all that a "
+                "signature costs this host, as with an HSM in a network; the signatures are then "
+                "repeated, and wrong, which this client does not check.",
+                "immured's max-sessions: "
+                + ", ".join(f"{count} with {Device(ms)}" for ms, count in SESSIONS.items()) + ".",
             ],
             [
                 {"server": c.server, "cell": str(c), "token": c.token, "key": c.kind,

@@ -5,7 +5,20 @@ import subprocess
 from pathlib import Path
 
 from ..client import warm_up
-from ..lab import ASYNC, FILE, GRANTS, LIBP11, PIN, SOFTHSM, SYNC, Immured, SoftToken, as_user, run
+from ..lab import (
+    ASYNC,
+    FILE,
+    GRANTS,
+    LIBP11,
+    PIN,
+    SOFT,
+    SOFTHSM,
+    SYNC,
+    Immured,
+    SoftToken,
+    as_user,
+    run,
+)
 from ..table import Table
 
 VARIANTS = (FILE, LIBP11, SYNC, ASYNC)
@@ -30,7 +43,7 @@ def memory(*pids):
 def of_workers(lab, progress):
     rows = []
     for variant in VARIANTS:
-        nginx = lab.server(variant, 1, 0, 16)[0]
+        nginx = lab.server(variant, 1, SOFT, 16)[0]
         nginx.reload()
         nginx.wait_for_old_workers()
         warm_up(lab, nginx, lab.keys["P-256"].host, HANDSHAKES)

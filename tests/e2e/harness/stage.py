@@ -37,6 +37,7 @@ class Stage:
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
         self.nginx_module = self.root / "usr/lib/nginx/modules/ngx_immure_module.so"
         self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
+        self.signatures = BUILD / "bench/signatures"
         self.handshakes = BUILD / "bench/handshakes"
         self.token_keys = BUILD / "bench/token_keys"
         suppressions = directory / "leaks.txt"
