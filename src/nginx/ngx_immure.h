@@ -21,7 +21,7 @@
 
 typedef struct {
     ngx_str_t    socket;
-    ngx_msec_t   timeout;
+    ngx_str_t    timeout;   /* milliseconds */
     ngx_uint_t   loaded;    /* the provider has the values above */
 } ngx_immure_conf_t;
 

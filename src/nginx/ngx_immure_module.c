@@ -104,10 +104,11 @@ ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_immure_conf_t  *icf = conf;
 
+    u_char     *p;
     ngx_str_t  *value;
     ngx_int_t   timeout;
 
-    if (icf->timeout) {
+    if (icf->timeout.data) {
         return "is duplicate";
     }
 
@@ -126,7 +127,13 @@ ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    icf->timeout = timeout;
+    p = ngx_pnalloc(cf->pool, NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    icf->timeout.data = p;
+    icf->timeout.len = ngx_sprintf(p, "%i", timeout) - p;
 
     return NGX_CONF_OK;
 }

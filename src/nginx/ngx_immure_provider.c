@@ -18,6 +18,17 @@
 
 static ngx_int_t ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf);
 static ngx_int_t ngx_immure_has_variable_key(SSL_CTX *ctx);
+static void ngx_immure_check_change(ngx_conf_t *cf, char *name,
+    ngx_str_t *first, ngx_str_t *value);
+static ngx_int_t ngx_immure_keep(ngx_conf_t *cf, ngx_str_t *first,
+    ngx_str_t *value);
+
+
+/* what the provider was loaded with: it stays loaded over reloads */
+
+static ngx_str_t   ngx_immure_socket;
+static ngx_str_t   ngx_immure_timeout;
+static ngx_uint_t  ngx_immure_activated;
 
 
 ngx_int_t
@@ -33,13 +44,68 @@ ngx_immure_load_provider(ngx_conf_t *cf)
 
     icf->loaded = 1;
 
-    /* it stays loaded over reloads, with the values of the first time */
+    if (ngx_immure_activated) {
+        ngx_immure_check_change(cf, "immure_socket", &ngx_immure_socket,
+                                &icf->socket);
+        ngx_immure_check_change(cf, "immure_timeout (ms)",
+                                &ngx_immure_timeout, &icf->timeout);
+        return NGX_OK;
+    }
 
     if (OSSL_PROVIDER_available(NULL, NGX_IMMURE_PROVIDER)) {
         return NGX_OK;
     }
 
-    return ngx_immure_activate(cf, icf);
+    if (ngx_immure_keep(cf, &ngx_immure_socket, &icf->socket) != NGX_OK
+        || ngx_immure_keep(cf, &ngx_immure_timeout, &icf->timeout) != NGX_OK
+        || ngx_immure_activate(cf, icf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_immure_activated = 1;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_immure_check_change(ngx_conf_t *cf, char *name, ngx_str_t *first,
+    ngx_str_t *value)
+{
+    static ngx_str_t  unset = ngx_string("default");
+
+    if (first->len == value->len
+        && ngx_strncmp(first->data, value->data, value->len) == 0)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                  "immure: %s stays \"%V\", not \"%V\", "
+                  "until nginx is restarted", name,
+                  first->len ? first : &unset, value->len ? value : &unset);
+}
+
+
+/* longer than a cycle */
+
+static ngx_int_t
+ngx_immure_keep(ngx_conf_t *cf, ngx_str_t *first, ngx_str_t *value)
+{
+    if (value->len == 0) {
+        return NGX_OK;
+    }
+
+    first->data = ngx_alloc(value->len, cf->log);
+    if (first->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(first->data, value->data, value->len);
+    first->len = value->len;
+
+    return NGX_OK;
 }
 
 
@@ -52,11 +118,11 @@ ngx_immure_load_provider(ngx_conf_t *cf)
 static ngx_int_t
 ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf)
 {
-    u_char    *text, *p, *last;
-    BIO       *bio;
-    CONF      *conf;
-    long       line;
-    ngx_int_t  rc;
+    long        line;
+    BIO        *bio;
+    CONF       *conf;
+    u_char     *text, *p, *last;
+    ngx_int_t   rc;
 
     text = ngx_pnalloc(cf->temp_pool, NGX_IMMURE_CONF_SIZE);
     if (text == NULL) {
@@ -80,8 +146,8 @@ ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf)
         p = ngx_slprintf(p, last, "socket = %V\n", &icf->socket);
     }
 
-    if (icf->timeout) {
-        p = ngx_slprintf(p, last, "timeout = %M\n", icf->timeout);
+    if (icf->timeout.len) {
+        p = ngx_slprintf(p, last, "timeout = %V\n", &icf->timeout);
     }
 
     if (p == last) {
