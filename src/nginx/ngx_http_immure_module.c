@@ -9,8 +9,21 @@
 #include <ngx_http.h>
 
 
+/* "ssl on" was there before nginx 1.25.1 */
+
+#if (nginx_version >= 1025001)
+#define ngx_http_immure_ssl(addr, sscf)  (addr)->opt.ssl
+#else
+#define ngx_http_immure_ssl(addr, sscf)  ((addr)->opt.ssl || (sscf)->enable)
+#endif
+
+
 static ngx_int_t ngx_http_immure_add_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_http_immure_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_immure_init_server(ngx_conf_t *cf,
+    ngx_http_core_srv_conf_t *cscf);
+static ngx_int_t ngx_http_immure_init_addr(ngx_conf_t *cf,
+    ngx_http_conf_addr_t *addr);
 static ngx_int_t ngx_http_immure_wait_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_immure_key_variable(ngx_http_request_t *r,
@@ -95,56 +108,111 @@ ngx_http_immure_add_variables(ngx_conf_t *cf)
 
 
 /*
- * A handshake begins with the context of the address's default server, and
- * may go on with another's.  So when one server has a key of Immure's, all
- * are handled.
+ * The handshake goes on with the server that the client has named, so each
+ * server's keys and "immure_async" are looked at.
  */
 
 static ngx_int_t
 ngx_http_immure_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                    i, needed, early;
-    ngx_http_ssl_srv_conf_t      *sscf;
+    ngx_uint_t                    a, p, s;
+    ngx_http_conf_addr_t         *addr;
+    ngx_http_conf_port_t         *port;
     ngx_http_core_srv_conf_t    **cscfp;
     ngx_http_core_main_conf_t    *cmcf;
-    ngx_immure_srv_conf_t   *iscf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     cscfp = cmcf->servers.elts;
 
-    needed = 0;
-    early = 0;
-
-    for (i = 0; i < cmcf->servers.nelts; i++) {
-        sscf = cscfp[i]->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
-        needed |= sscf->ssl.ctx && ngx_immure_has_key(sscf->ssl.ctx);
-    }
-
-    for (i = 0; needed && i < cmcf->servers.nelts; i++) {
-        sscf = cscfp[i]->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
-        iscf = cscfp[i]->ctx->srv_conf[ngx_http_immure_module.ctx_index];
-
-        if (sscf->ssl.ctx == NULL || !iscf->async) {
-            continue;
-        }
-
-        if (sscf->early_data) {
-            early = 1;
-            continue;
-        }
-
-        if (ngx_immure_handle(cf, sscf->ssl.ctx) != NGX_OK) {
+    for (s = 0; s < cmcf->servers.nelts; s++) {
+        if (ngx_http_immure_init_server(cf, cscfp[s]) != NGX_OK) {
             return NGX_ERROR;
         }
     }
 
-    if (early) {
-        ngx_log_error(NGX_LOG_NOTICE, cf->log, 0,
-                      "immure: handshakes of servers with \"ssl_early_data\" "
-                      "are not asynchronous");
+    if (cmcf->ports == NULL) {
+        return NGX_OK;
+    }
+
+    port = cmcf->ports->elts;
+
+    for (p = 0; p < cmcf->ports->nelts; p++) {
+        addr = port[p].addrs.elts;
+
+        for (a = 0; a < port[p].addrs.nelts; a++) {
+            if (ngx_http_immure_init_addr(cf, &addr[a]) != NGX_OK) {
+                return NGX_ERROR;
+            }
+        }
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_immure_init_server(ngx_conf_t *cf, ngx_http_core_srv_conf_t *cscf)
+{
+    ngx_http_ssl_srv_conf_t  *sscf;
+    ngx_immure_srv_conf_t    *iscf;
+
+    sscf = cscf->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
+    iscf = cscf->ctx->srv_conf[ngx_http_immure_module.ctx_index];
+
+    return ngx_immure_init_server(cf->cycle, iscf, sscf->ssl.ctx,
+                                  sscf->certificate_values
+                                      ? ngx_http_ssl_certificate : NULL,
+                                  sscf);
+}
+
+
+/* a handshake begins with the context of the address's default server */
+
+static ngx_int_t
+ngx_http_immure_init_addr(ngx_conf_t *cf, ngx_http_conf_addr_t *addr)
+{
+    ngx_uint_t                    s, used;
+    ngx_immure_srv_conf_t        *iscf;
+    ngx_http_ssl_srv_conf_t      *sscf;
+    ngx_http_core_srv_conf_t    **cscfp;
+
+    static ngx_uint_t  early_data;
+#if (nginx_version >= 1025000)
+    static ngx_uint_t  quic;
+#endif
+
+    used = 0;
+    cscfp = addr->servers.elts;
+
+    for (s = 0; s < addr->servers.nelts; s++) {
+        iscf = cscfp[s]->ctx->srv_conf[ngx_http_immure_module.ctx_index];
+        used |= iscf->used;
+    }
+
+    if (!used) {
+        return NGX_OK;
+    }
+
+#if (nginx_version >= 1025000)
+    if (addr->opt.quic) {
+        ngx_immure_not_async(cf->cycle, &quic, "over QUIC");
+        return NGX_OK;
+    }
+#endif
+
+    sscf = addr->default_server->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
+
+    if (sscf->ssl.ctx == NULL || !ngx_http_immure_ssl(addr, sscf)) {
+        return NGX_OK;
+    }
+
+    if (sscf->early_data) {
+        ngx_immure_not_async(cf->cycle, &early_data,
+                             "of servers with \"ssl_early_data\"");
+        return NGX_OK;
+    }
+
+    return ngx_immure_init_address(cf->cycle, sscf->ssl.ctx);
 }
 
 

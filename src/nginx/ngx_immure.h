@@ -30,11 +30,23 @@ typedef struct {
 
 typedef struct {
     ngx_flag_t   async;
+    ngx_uint_t   used;      /* has keys of Immure's, and is asynchronous */
 } ngx_immure_srv_conf_t;
+
+
+/* as SSL_CTX_set_cert_cb() takes it */
+
+typedef int (*ngx_immure_certificate_pt)(ngx_ssl_conn_t *ssl_conn, void *arg);
 
 
 void *ngx_immure_create_srv_conf(ngx_conf_t *cf);
 char *ngx_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child);
+
+/* NULL: it is not loaded */
+ngx_module_t *ngx_immure_find_module(ngx_cycle_t *cycle, char *name);
+
+/* says once in a process which handshakes keep blocking the worker */
+void ngx_immure_not_async(ngx_cycle_t *cycle, ngx_uint_t *said, char *which);
 
 
 /*
@@ -44,11 +56,24 @@ char *ngx_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child);
  */
 ngx_int_t ngx_immure_load_provider(ngx_conf_t *cf);
 
-/* whether a handshake with this context may need a key of Immure's */
+/* whether a key that has been loaded into the context is one of Immure's */
 ngx_uint_t ngx_immure_has_key(SSL_CTX *ctx);
 
-/* handshakes that begin with this context are asynchronous from now on */
-ngx_int_t ngx_immure_handle(ngx_conf_t *cf, SSL_CTX *ctx);
+
+/*
+ * Sets conf->used, if signatures with the server's keys are not to block, and
+ * the context's certificate callback then.  "callback" is the one that nginx
+ * has set, which loads keys in a handshake, or NULL.
+ */
+ngx_int_t ngx_immure_init_server(ngx_cycle_t *cycle,
+    ngx_immure_srv_conf_t *conf, SSL_CTX *ctx,
+    ngx_immure_certificate_pt callback, void *data);
+
+/*
+ * Handshakes that begin with this context are driven by this module, so that
+ * those of servers with conf->used do not block.
+ */
+ngx_int_t ngx_immure_init_address(ngx_cycle_t *cycle, SSL_CTX *ctx);
 
 /* how long the handshake waited for signatures; NGX_ERROR: it did not */
 ngx_int_t ngx_immure_waited(ngx_connection_t *c, ngx_msec_t *wait);

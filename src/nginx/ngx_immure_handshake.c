@@ -6,33 +6,51 @@
  * the start of a handshake, which OpenSSL tells by the info callback, the
  * read BIO is exchanged for an empty one: nginx sees SSL_ERROR_WANT_READ,
  * installs its handlers and returns.  An event posted then puts the BIO back
- * and drives the handshake from here, as an ASYNC job.  When it has ended,
- * nginx gets its handlers back and calls SSL_do_handshake() once more, which
- * returns 1 at once.
+ * and drives the handshake from here.  When it has ended, nginx gets its
+ * handlers back and calls SSL_do_handshake() once more, which returns 1 at
+ * once.
+ *
+ * The part that signs runs as an ASYNC job, and no more than that: a job has
+ * a stack of 32k with no guard, which PCRE's JIT alone, for a server name,
+ * takes whole.  The certificate callback stands between: it comes after the
+ * callback for the server name and after what loads keys by variables, and
+ * may suspend the handshake, which then goes on in a job.
  *
  * The provider tells through a descriptor that replies have come, one and the
  * same for all connections of a worker: resuming any of the jobs takes all
  * replies, and the provider calls back for each of the other jobs.
  *
- * A paused job cannot be taken down: a connection whose client has left is
- * closed when the reply, or the provider's deadline, is there.
+ * A paused job cannot be taken down: a connection whose client has left, or
+ * that nginx wants to close, is closed when the reply, or the provider's
+ * deadline, is there.
  */
 
 
 #include "ngx_immure.h"
 
 
+/* how often a job is resumed that nothing else would resume, in ms */
+#define NGX_IMMURE_POLL  10
+
+
 typedef struct {
-    ngx_connection_t     *connection;
-    ngx_event_t           event;       /* start, or go on */
-    ngx_event_handler_pt  read_handler;
-    ngx_event_handler_pt  write_handler;
-    ngx_queue_t           queue;       /* among those that wait */
-    ngx_msec_t            since;       /* waits since then */
-    ngx_msec_t            wait;        /* has waited, in all */
-    unsigned              active:1;    /* driven from here */
-    unsigned              waiting:1;
-    unsigned              waited:1;
+    ngx_immure_certificate_pt   callback;
+    void                       *data;
+} ngx_immure_certificate_t;
+
+
+typedef struct {
+    ngx_connection_t           *connection;
+    ngx_event_t                 event;      /* start, or go on */
+    ngx_event_handler_pt        read_handler;
+    ngx_event_handler_pt        write_handler;
+    ngx_queue_t                 queue;      /* among those that wait */
+    ngx_msec_t                  since;      /* waits since then */
+    ngx_msec_t                  wait;       /* has waited, in all */
+    unsigned                    active:1;   /* driven from here */
+    unsigned                    signing:1;  /* the certificate is chosen */
+    unsigned                    waiting:1;
+    unsigned                    waited:1;
 } ngx_immure_handshake_t;
 
 
@@ -40,25 +58,31 @@ typedef void (*ngx_immure_info_callback_pt)(const ngx_ssl_conn_t *ssl_conn,
     int where, int ret);
 
 
-static ngx_int_t ngx_immure_init_indices(ngx_conf_t *cf);
+static ngx_int_t ngx_immure_init_indices(ngx_cycle_t *cycle);
 static void ngx_immure_info_callback(const ngx_ssl_conn_t *ssl_conn, int where,
     int ret);
+static ngx_immure_handshake_t *ngx_immure_get(ngx_ssl_conn_t *ssl_conn);
 static void ngx_immure_take(ngx_connection_t *c);
 static void ngx_immure_cleanup(void *data);
 static void ngx_immure_start(ngx_event_t *ev);
 static void ngx_immure_resume(ngx_event_t *ev);
 static void ngx_immure_io_handler(ngx_event_t *ev);
 static void ngx_immure_do_handshake(ngx_immure_handshake_t *hs);
+static int ngx_immure_ssl_do_handshake(ngx_connection_t *c, ngx_err_t *err);
+static int ngx_immure_certificate(ngx_ssl_conn_t *ssl_conn, void *data);
+static ngx_uint_t ngx_immure_retry_requested(ngx_ssl_conn_t *ssl_conn);
+static void ngx_immure_set_async(ngx_immure_handshake_t *hs);
 static ngx_int_t ngx_immure_wait_io(ngx_connection_t *c, int sslerr);
-static ngx_int_t ngx_immure_wait_reply(ngx_immure_handshake_t *hs);
-static void ngx_immure_waited_enough(ngx_immure_handshake_t *hs);
+static void ngx_immure_wait_reply(ngx_immure_handshake_t *hs);
+static void ngx_immure_replied(ngx_immure_handshake_t *hs);
 static void ngx_immure_release(ngx_immure_handshake_t *hs);
 static void ngx_immure_return(ngx_immure_handshake_t *hs);
 static void ngx_immure_fail(ngx_immure_handshake_t *hs, int sslerr,
     ngx_err_t err);
 static int ngx_immure_wake(ngx_ssl_conn_t *ssl_conn, void *data);
 static ngx_int_t ngx_immure_watch(ngx_connection_t *c);
-static void ngx_immure_replies(ngx_event_t *ev);
+static ngx_int_t ngx_immure_open_notify(ngx_connection_t *c);
+static void ngx_immure_notify_handler(ngx_event_t *ev);
 
 
 static int                ngx_immure_ctx_index = -1;   /* SSL_CTX: nginx's */
@@ -68,11 +92,39 @@ static ngx_connection_t  *ngx_immure_notify;
 
 
 ngx_int_t
-ngx_immure_handle(ngx_conf_t *cf, SSL_CTX *ctx)
+ngx_immure_init_server(ngx_cycle_t *cycle, ngx_immure_srv_conf_t *conf,
+    SSL_CTX *ctx, ngx_immure_certificate_pt callback, void *data)
+{
+    ngx_immure_certificate_t  *cert;
+
+    if (ctx == NULL || !conf->async
+        || (callback == NULL && !ngx_immure_has_key(ctx)))
+    {
+        return NGX_OK;
+    }
+
+    cert = ngx_palloc(cycle->pool, sizeof(ngx_immure_certificate_t));
+    if (cert == NULL) {
+        return NGX_ERROR;
+    }
+
+    cert->callback = callback;
+    cert->data = data;
+
+    SSL_CTX_set_cert_cb(ctx, ngx_immure_certificate, cert);
+
+    conf->used = 1;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_immure_init_address(ngx_cycle_t *cycle, SSL_CTX *ctx)
 {
     ngx_immure_info_callback_pt  callback;
 
-    if (ngx_immure_init_indices(cf) != NGX_OK) {
+    if (ngx_immure_init_indices(cycle) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -85,7 +137,7 @@ ngx_immure_handle(ngx_conf_t *cf, SSL_CTX *ctx)
     if (SSL_CTX_set_ex_data(ctx, ngx_immure_ctx_index, (void *) callback)
         == 0)
     {
-        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+        ngx_ssl_error(NGX_LOG_EMERG, cycle->log, 0,
                       "SSL_CTX_set_ex_data() failed");
         return NGX_ERROR;
     }
@@ -97,9 +149,9 @@ ngx_immure_handle(ngx_conf_t *cf, SSL_CTX *ctx)
 
 
 static ngx_int_t
-ngx_immure_init_indices(ngx_conf_t *cf)
+ngx_immure_init_indices(ngx_cycle_t *cycle)
 {
-    if (ngx_immure_ctx_index != -1) {
+    if (ngx_immure_ssl_index != -1) {
         return NGX_OK;
     }
 
@@ -109,7 +161,7 @@ ngx_immure_init_indices(ngx_conf_t *cf)
     ngx_immure_ssl_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 
     if (ngx_immure_ctx_index == -1 || ngx_immure_ssl_index == -1) {
-        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+        ngx_ssl_error(NGX_LOG_EMERG, cycle->log, 0,
                       "SSL_get_ex_new_index() failed");
         return NGX_ERROR;
     }
@@ -138,17 +190,31 @@ ngx_immure_info_callback(const ngx_ssl_conn_t *ssl_conn, int where, int ret)
 
     c = ngx_ssl_get_connection((ngx_ssl_conn_t *) ssl_conn);
 
+    /* QUIC's datagrams do not come through the BIO */
+
     if (c == NULL
+        || c->type != SOCK_STREAM
         || c->ssl == NULL
         || c->ssl->handshaked
         || !SSL_is_server(ssl_conn)
-        || SSL_get_ex_data(ssl_conn, ngx_immure_ssl_index) != NULL
+        || ngx_immure_get((ngx_ssl_conn_t *) ssl_conn) != NULL
         || BIO_method_type(SSL_get_rbio(ssl_conn)) != BIO_TYPE_SOCKET)
     {
         return;
     }
 
     ngx_immure_take(c);
+}
+
+
+static ngx_immure_handshake_t *
+ngx_immure_get(ngx_ssl_conn_t *ssl_conn)
+{
+    if (ngx_immure_ssl_index == -1) {
+        return NULL;
+    }
+
+    return SSL_get_ex_data(ssl_conn, ngx_immure_ssl_index);
 }
 
 
@@ -185,7 +251,7 @@ ngx_immure_take(ngx_connection_t *c)
     cln->handler = ngx_immure_cleanup;
 
     hs->connection = c;
-    hs->event.data = hs;
+    hs->event.data = c;
     hs->event.handler = ngx_immure_start;
     hs->event.log = c->log;
 
@@ -202,6 +268,10 @@ ngx_immure_cleanup(void *data)
         ngx_delete_posted_event(&hs->event);
     }
 
+    if (hs->event.timer_set) {
+        ngx_del_timer(&hs->event);
+    }
+
     if (hs->waiting) {
         ngx_queue_remove(&hs->queue);
         hs->waiting = 0;
@@ -215,27 +285,19 @@ ngx_immure_start(ngx_event_t *ev)
     BIO                     *bio;
     ngx_connection_t        *c;
     ngx_ssl_conn_t          *ssl_conn;
-    ngx_immure_handshake_t  *hs = ev->data;
+    ngx_immure_handshake_t  *hs;
 
-    c = hs->connection;
+    c = ev->data;
     ssl_conn = c->ssl->connection;
+    hs = ngx_immure_get(ssl_conn);
 
-    ngx_log_debug0(NGX_LOG_DEBUG_EVENT, c->log, 0,
-                   "immure: asynchronous handshake");
+    ngx_log_debug0(NGX_LOG_DEBUG_EVENT, c->log, 0, "immure: handshake start");
 
     /* the socket's BIO is still there: it is the one to write to */
 
     bio = SSL_get_wbio(ssl_conn);
     BIO_up_ref(bio);
     SSL_set0_rbio(ssl_conn, bio);
-
-    SSL_set_mode(ssl_conn, SSL_MODE_ASYNC);
-
-    if (SSL_set_async_callback(ssl_conn, ngx_immure_wake) == 0
-        || SSL_set_async_callback_arg(ssl_conn, hs) == 0)
-    {
-        SSL_clear_mode(ssl_conn, SSL_MODE_ASYNC);
-    }
 
     hs->active = 1;
     hs->event.handler = ngx_immure_resume;
@@ -254,11 +316,11 @@ ngx_immure_start(ngx_event_t *ev)
 static void
 ngx_immure_resume(ngx_event_t *ev)
 {
-    ngx_immure_handshake_t  *hs = ev->data;
+    ngx_connection_t  *c;
 
-    if (hs->active) {
-        ngx_immure_do_handshake(hs);
-    }
+    c = ev->data;
+
+    ngx_immure_do_handshake(ngx_immure_get(c->ssl->connection));
 }
 
 
@@ -269,34 +331,82 @@ ngx_immure_io_handler(ngx_event_t *ev)
     ngx_immure_handshake_t  *hs;
 
     c = ev->data;
-    hs = SSL_get_ex_data(c->ssl->connection, ngx_immure_ssl_index);
+    hs = ngx_immure_get(c->ssl->connection);
 
-    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->log, 0,
-                   "immure: handshake event, write:%ui waiting:%ui",
-                   (ngx_uint_t) ev->write, (ngx_uint_t) hs->waiting);
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->log, 0,
+                   "immure: handshake event, write:%ui waiting:%ui timer:%ui",
+                   (ngx_uint_t) ev->write, (ngx_uint_t) hs->waiting,
+                   (ngx_uint_t) ev->timedout);
 
-    if (hs->waiting) {
-        /* new data stays in the socket, a time-out in c->read->timedout */
+    if (!hs->waiting || ev->timedout || c->close) {
+        ngx_immure_do_handshake(hs);
         return;
     }
 
-    if (ev->timedout) {
-        ngx_immure_return(hs);
-        return;
-    }
+    /* new data stays in the socket, level-triggered events are switched off */
 
-    ngx_immure_do_handshake(hs);
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK
+        || ngx_handle_write_event(c->write, 0) != NGX_OK)
+    {
+        c->close = 1;
+    }
 }
 
 
 static void
 ngx_immure_do_handshake(ngx_immure_handshake_t *hs)
 {
-    int                n, sslerr;
+    int                sslerr;
     ngx_err_t          err;
     ngx_connection_t  *c;
 
     c = hs->connection;
+
+    sslerr = ngx_immure_ssl_do_handshake(c, &err);
+
+    if (sslerr == SSL_ERROR_WANT_X509_LOOKUP && hs->signing) {
+        ngx_immure_set_async(hs);
+        sslerr = ngx_immure_ssl_do_handshake(c, &err);
+    }
+
+    if (sslerr == SSL_ERROR_WANT_ASYNC) {
+        ngx_immure_wait_reply(hs);
+        return;
+    }
+
+    ngx_immure_replied(hs);
+
+    if (c->read->timedout || c->close) {
+        ERR_clear_error();    /* the time-out is what nginx is to tell */
+        ngx_immure_release(hs);
+        c->ssl->handler(c);
+        return;
+    }
+
+    switch (sslerr) {
+
+    case SSL_ERROR_NONE:
+    case SSL_ERROR_WANT_X509_LOOKUP:    /* of another module */
+        ngx_immure_return(hs);
+        return;
+
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        if (ngx_immure_wait_io(c, sslerr) == NGX_OK) {
+            return;
+        }
+
+        break;
+    }
+
+    ngx_immure_fail(hs, sslerr, sslerr == SSL_ERROR_SYSCALL ? err : 0);
+}
+
+
+static int
+ngx_immure_ssl_do_handshake(ngx_connection_t *c, ngx_err_t *err)
+{
+    int  n, sslerr;
 
     if (ERR_peek_error()) {
         ngx_ssl_error(NGX_LOG_ALERT, c->log, 0,
@@ -304,37 +414,86 @@ ngx_immure_do_handshake(ngx_immure_handshake_t *hs)
     }
 
     n = SSL_do_handshake(c->ssl->connection);
-    err = ngx_errno;
+    *err = ngx_errno;
     sslerr = n == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl->connection, n);
 
     ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->log, 0,
                    "immure: SSL_do_handshake: %d, SSL_get_error: %d",
                    n, sslerr);
 
-    if (sslerr == SSL_ERROR_WANT_ASYNC) {
-        if (ngx_immure_wait_reply(hs) != NGX_OK) {
-            /* nothing would resume it: the process cannot go on with it */
-            ngx_log_error(NGX_LOG_ALERT, c->log, 0,
-                          "immure: cannot watch for replies");
-        }
+    return sslerr;
+}
 
-        return;
+
+/* the server is known, and its keys: what comes next may sign */
+
+static int
+ngx_immure_certificate(ngx_ssl_conn_t *ssl_conn, void *data)
+{
+    ngx_immure_certificate_t  *cert = data;
+
+    int                      rc;
+    ngx_immure_handshake_t  *hs;
+
+    hs = ngx_immure_get(ssl_conn);
+
+    if (hs && hs->signing) {
+        /* called once more, from the job */
+        return 1;
     }
 
-    ngx_immure_waited_enough(hs);
+    rc = cert->callback ? cert->callback(ssl_conn, cert->data) : 1;
 
-    if (sslerr == SSL_ERROR_NONE || c->read->timedout) {
-        ngx_immure_return(hs);
-        return;
-    }
-
-    if ((sslerr == SSL_ERROR_WANT_READ || sslerr == SSL_ERROR_WANT_WRITE)
-        && ngx_immure_wait_io(c, sslerr) == NGX_OK)
+    if (rc != 1 || hs == NULL || !hs->active
+        || ngx_immure_retry_requested(ssl_conn))
     {
-        return;
+        return rc;
     }
 
-    ngx_immure_fail(hs, sslerr, sslerr == SSL_ERROR_SYSCALL ? err : 0);
+    hs->signing = 1;
+
+    return -1;
+}
+
+
+/*
+ * A TLS 1.3 client without a fitting key share is asked for one.  Its second
+ * hello, which may be there already, does not belong into the job either.
+ */
+
+static ngx_uint_t
+ngx_immure_retry_requested(ngx_ssl_conn_t *ssl_conn)
+{
+    EVP_PKEY  *share;
+
+    if (SSL_version(ssl_conn) < TLS1_3_VERSION) {
+        return 0;
+    }
+
+    if (SSL_get_peer_tmp_key(ssl_conn, &share) == 0) {
+        return 1;
+    }
+
+    EVP_PKEY_free(share);
+
+    return 0;
+}
+
+
+static void
+ngx_immure_set_async(ngx_immure_handshake_t *hs)
+{
+    ngx_ssl_conn_t  *ssl_conn;
+
+    ssl_conn = hs->connection->ssl->connection;
+
+    /* without it the worker waits for the signature */
+
+    if (SSL_set_async_callback(ssl_conn, ngx_immure_wake)
+        && SSL_set_async_callback_arg(ssl_conn, hs))
+    {
+        SSL_set_mode(ssl_conn, SSL_MODE_ASYNC);
+    }
 }
 
 
@@ -358,9 +517,13 @@ ngx_immure_wait_io(ngx_connection_t *c, int sslerr)
 }
 
 
-static ngx_int_t
+static void
 ngx_immure_wait_reply(ngx_immure_handshake_t *hs)
 {
+    ngx_connection_t  *c;
+
+    c = hs->connection;
+
     if (!hs->waiting) {
         hs->waiting = 1;
         hs->waited = 1;
@@ -368,18 +531,34 @@ ngx_immure_wait_reply(ngx_immure_handshake_t *hs)
         ngx_queue_insert_tail(&ngx_immure_waiting, &hs->queue);
     }
 
-    return ngx_immure_watch(hs->connection);
+    /*
+     * The timer also keeps a worker that shuts down from leaving a connection
+     * behind that has no timer of nginx's any more.
+     */
+
+    if (ngx_immure_watch(c) != NGX_OK || c->read->timedout || c->close) {
+        ngx_add_timer(&hs->event, NGX_IMMURE_POLL);
+    }
 }
 
 
+/* a handshake has one signature: what is left of it needs no job */
+
 static void
-ngx_immure_waited_enough(ngx_immure_handshake_t *hs)
+ngx_immure_replied(ngx_immure_handshake_t *hs)
 {
-    if (hs->waiting) {
-        hs->waiting = 0;
-        hs->wait += ngx_current_msec - hs->since;
-        ngx_queue_remove(&hs->queue);
+    if (!hs->waiting) {
+        return;
     }
+
+    hs->waiting = 0;
+    hs->wait += ngx_current_msec - hs->since;
+    ngx_queue_remove(&hs->queue);
+
+    SSL_clear_mode(hs->connection->ssl->connection, SSL_MODE_ASYNC);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, hs->connection->log, 0,
+                   "immure: waited for the signature: %M", hs->wait);
 }
 
 
@@ -392,11 +571,15 @@ ngx_immure_release(ngx_immure_handshake_t *hs)
         ngx_delete_posted_event(&hs->event);
     }
 
+    if (hs->event.timer_set) {
+        ngx_del_timer(&hs->event);
+    }
+
     SSL_clear_mode(hs->connection->ssl->connection, SSL_MODE_ASYNC);
 }
 
 
-/* gives the connection back to nginx, which goes on or sees the time-out */
+/* gives the connection back to nginx, which goes on with it */
 
 static void
 ngx_immure_return(ngx_immure_handshake_t *hs)
@@ -467,17 +650,30 @@ ngx_immure_wake(ngx_ssl_conn_t *ssl_conn, void *data)
 }
 
 
-/*
- * Watches the provider's descriptor.  Each worker has its own, made after the
- * fork, and the same for all connections.
- */
-
 static ngx_int_t
 ngx_immure_watch(ngx_connection_t *c)
 {
-    size_t            n;
-    ngx_event_t      *rev;
-    OSSL_ASYNC_FD     fd;
+    if (ngx_immure_notify == NULL && ngx_immure_open_notify(c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_immure_notify->read->ready = 0;
+
+    return ngx_handle_read_event(ngx_immure_notify->read, 0);
+}
+
+
+/*
+ * The provider's descriptor: each worker has its own, made after the fork, and
+ * the same for all connections.
+ */
+
+static ngx_int_t
+ngx_immure_open_notify(ngx_connection_t *c)
+{
+    size_t             n;
+    OSSL_ASYNC_FD      fd;
+    ngx_connection_t  *nc;
 
     n = 0;
 
@@ -487,38 +683,38 @@ ngx_immure_watch(ngx_connection_t *c)
         return NGX_ERROR;
     }
 
-    if (ngx_immure_notify && ngx_immure_notify->fd == fd) {
-        return NGX_OK;
-    }
-
-    ngx_immure_notify = ngx_get_connection(fd, ngx_cycle->log);
-    if (ngx_immure_notify == NULL) {
+    nc = ngx_get_connection(fd, ngx_cycle->log);
+    if (nc == NULL) {
         return NGX_ERROR;
     }
 
-    rev = ngx_immure_notify->read;
-    rev->handler = ngx_immure_replies;
-    rev->log = ngx_cycle->log;
-    rev->channel = 1;    /* not a socket that is left open at the exit */
-    ngx_immure_notify->log = ngx_cycle->log;
+    nc->log = ngx_cycle->log;
+    nc->read->log = ngx_cycle->log;
+    nc->read->handler = ngx_immure_notify_handler;
+    nc->read->channel = 1;    /* not a socket that is left open at the exit */
 
-    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_CLEAR_EVENT) != NGX_OK) {
-        ngx_free_connection(ngx_immure_notify);
-        ngx_immure_notify = NULL;
-        return NGX_ERROR;
-    }
+    ngx_immure_notify = nc;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, c->log, 0,
+                   "immure: watches fd:%d for replies", fd);
 
     return NGX_OK;
 }
 
 
 static void
-ngx_immure_replies(ngx_event_t *ev)
+ngx_immure_notify_handler(ngx_event_t *ev)
 {
     ngx_queue_t             *q;
     ngx_immure_handshake_t  *hs;
 
+    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, ev->log, 0,
+                   "immure: replies, waiting:%d",
+                   !ngx_queue_empty(&ngx_immure_waiting));
+
     if (ngx_queue_empty(&ngx_immure_waiting)) {
+        /* a reply that is too late: nobody takes it, so stop level events */
+        (void) ngx_handle_read_event(ev, 0);
         return;
     }
 
@@ -534,11 +730,7 @@ ngx_immure_waited(ngx_connection_t *c, ngx_msec_t *wait)
 {
     ngx_immure_handshake_t  *hs;
 
-    if (c->ssl == NULL || ngx_immure_ssl_index == -1) {
-        return NGX_ERROR;
-    }
-
-    hs = SSL_get_ex_data(c->ssl->connection, ngx_immure_ssl_index);
+    hs = c->ssl ? ngx_immure_get(c->ssl->connection) : NULL;
 
     if (hs == NULL || !hs->waited) {
         return NGX_ERROR;

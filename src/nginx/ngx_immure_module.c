@@ -165,3 +165,32 @@ ngx_immure_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
 
     return NGX_CONF_OK;
 }
+
+
+ngx_module_t *
+ngx_immure_find_module(ngx_cycle_t *cycle, char *name)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; cycle->modules[i]; i++) {
+        if (ngx_strcmp(cycle->modules[i]->name, name) == 0) {
+            return cycle->modules[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+void
+ngx_immure_not_async(ngx_cycle_t *cycle, ngx_uint_t *said, char *which)
+{
+    if (*said) {
+        return;
+    }
+
+    *said = 1;
+
+    ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                  "immure: handshakes %s are not asynchronous", which);
+}

@@ -17,7 +17,6 @@
 
 
 static ngx_int_t ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf);
-static ngx_int_t ngx_immure_has_variable_key(SSL_CTX *ctx);
 static void ngx_immure_check_change(ngx_conf_t *cf, char *name,
     ngx_str_t *first, ngx_str_t *value);
 static ngx_int_t ngx_immure_keep(ngx_conf_t *cf, ngx_str_t *first,
@@ -182,13 +181,9 @@ ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf)
 ngx_uint_t
 ngx_immure_has_key(SSL_CTX *ctx)
 {
-    long             next;
-    EVP_PKEY        *key;
+    long                  next;
+    EVP_PKEY             *key;
     const OSSL_PROVIDER  *provider;
-
-    if (ngx_immure_has_variable_key(ctx)) {
-        return 1;
-    }
 
     for (next = SSL_CERT_SET_FIRST;
          SSL_CTX_set_current_cert(ctx, next);
@@ -206,15 +201,6 @@ ngx_immure_has_key(SSL_CTX *ctx)
     }
 
     return 0;
-}
-
-
-/* keys that are loaded in a handshake: which ones is not known before */
-
-static ngx_int_t
-ngx_immure_has_variable_key(SSL_CTX *ctx)
-{
-    return SSL_CTX_get0_certificate(ctx) == NULL;
 }
 
 

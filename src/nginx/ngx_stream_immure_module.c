@@ -19,7 +19,14 @@ typedef ngx_stream_ssl_srv_conf_t  ngx_stream_ssl_conf_t;
 
 static ngx_int_t ngx_stream_immure_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_stream_immure_init(ngx_conf_t *cf);
-static ngx_module_t *ngx_stream_immure_find(ngx_conf_t *cf, char *name);
+static ngx_int_t ngx_stream_immure_init_server(ngx_conf_t *cf,
+    ngx_module_t *ssl, ngx_stream_core_srv_conf_t *cscf);
+static ngx_int_t ngx_stream_immure_init_addrs(ngx_conf_t *cf,
+    ngx_module_t *ssl, ngx_stream_core_main_conf_t *cmcf);
+#if (nginx_version >= 1025005)
+static ngx_int_t ngx_stream_immure_init_addr(ngx_conf_t *cf,
+    ngx_module_t *ssl, ngx_stream_conf_addr_t *addr);
+#endif
 
 
 static ngx_command_t  ngx_stream_immure_commands[] = {
@@ -70,36 +77,17 @@ ngx_stream_immure_preconfiguration(ngx_conf_t *cf)
 }
 
 
-static ngx_module_t *
-ngx_stream_immure_find(ngx_conf_t *cf, char *name)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; cf->cycle->modules[i]; i++) {
-        if (ngx_strcmp(cf->cycle->modules[i]->name, name) == 0) {
-            return cf->cycle->modules[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-/* as in http: all servers are handled when one has a key of Immure's */
-
 static ngx_int_t
 ngx_stream_immure_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                      i, needed;
-    ngx_module_t                   *core, *ssl;
-    ngx_stream_conf_ctx_t          *ctx;
-    ngx_stream_ssl_conf_t          *sslcf;
-    ngx_stream_core_srv_conf_t    **cscfp;
-    ngx_stream_core_main_conf_t    *cmcf;
-    ngx_immure_srv_conf_t   *iscf;
+    ngx_uint_t                     s;
+    ngx_module_t                  *core, *ssl;
+    ngx_stream_conf_ctx_t         *ctx;
+    ngx_stream_core_srv_conf_t   **cscfp;
+    ngx_stream_core_main_conf_t   *cmcf;
 
-    core = ngx_stream_immure_find(cf, "ngx_stream_core_module");
-    ssl = ngx_stream_immure_find(cf, "ngx_stream_ssl_module");
+    core = ngx_immure_find_module(cf->cycle, "ngx_stream_core_module");
+    ssl = ngx_immure_find_module(cf->cycle, "ngx_stream_ssl_module");
 
     if (core == NULL || ssl == NULL) {
         return NGX_OK;
@@ -109,19 +97,119 @@ ngx_stream_immure_init(ngx_conf_t *cf)
     cmcf = ctx->main_conf[core->ctx_index];
     cscfp = cmcf->servers.elts;
 
-    needed = 0;
-
-    for (i = 0; i < cmcf->servers.nelts; i++) {
-        sslcf = cscfp[i]->ctx->srv_conf[ssl->ctx_index];
-        needed |= sslcf->ssl.ctx && ngx_immure_has_key(sslcf->ssl.ctx);
+    for (s = 0; s < cmcf->servers.nelts; s++) {
+        if (ngx_stream_immure_init_server(cf, ssl, cscfp[s]) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
-    for (i = 0; needed && i < cmcf->servers.nelts; i++) {
-        sslcf = cscfp[i]->ctx->srv_conf[ssl->ctx_index];
-        iscf = cscfp[i]->ctx->srv_conf[ngx_stream_immure_module.ctx_index];
+    return ngx_stream_immure_init_addrs(cf, ssl, cmcf);
+}
 
-        if (sslcf->ssl.ctx && iscf->async
-            && ngx_immure_handle(cf, sslcf->ssl.ctx) != NGX_OK)
+
+static ngx_int_t
+ngx_stream_immure_init_server(ngx_conf_t *cf, ngx_module_t *ssl,
+    ngx_stream_core_srv_conf_t *cscf)
+{
+    ngx_immure_srv_conf_t  *iscf;
+    ngx_stream_ssl_conf_t  *sslcf;
+
+    static ngx_uint_t  variables;
+
+    sslcf = cscf->ctx->srv_conf[ssl->ctx_index];
+    iscf = cscf->ctx->srv_conf[ngx_stream_immure_module.ctx_index];
+
+    if (sslcf->certificate_values && iscf->async) {
+        /* the certificate callback of nginx's stream module is its own */
+        ngx_immure_not_async(cf->cycle, &variables,
+                             "of stream servers with variables in "
+                             "\"ssl_certificate\"");
+        return NGX_OK;
+    }
+
+    return ngx_immure_init_server(cf->cycle, iscf, sslcf->ssl.ctx, NULL, NULL);
+}
+
+
+#if (nginx_version >= 1025005)
+
+/* as in http: a handshake begins with the address's default server */
+
+static ngx_int_t
+ngx_stream_immure_init_addrs(ngx_conf_t *cf, ngx_module_t *ssl,
+    ngx_stream_core_main_conf_t *cmcf)
+{
+    ngx_uint_t               a, p;
+    ngx_stream_conf_addr_t  *addr;
+    ngx_stream_conf_port_t  *port;
+
+    if (cmcf->ports == NULL) {
+        return NGX_OK;
+    }
+
+    port = cmcf->ports->elts;
+
+    for (p = 0; p < cmcf->ports->nelts; p++) {
+        addr = port[p].addrs.elts;
+
+        for (a = 0; a < port[p].addrs.nelts; a++) {
+            if (ngx_stream_immure_init_addr(cf, ssl, &addr[a]) != NGX_OK) {
+                return NGX_ERROR;
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_stream_immure_init_addr(ngx_conf_t *cf, ngx_module_t *ssl,
+    ngx_stream_conf_addr_t *addr)
+{
+    ngx_uint_t                     s, used;
+    ngx_immure_srv_conf_t         *iscf;
+    ngx_stream_ssl_conf_t         *sslcf;
+    ngx_stream_core_srv_conf_t   **cscfp;
+
+    used = 0;
+    cscfp = addr->servers.elts;
+
+    for (s = 0; s < addr->servers.nelts; s++) {
+        iscf = cscfp[s]->ctx->srv_conf[ngx_stream_immure_module.ctx_index];
+        used |= iscf->used;
+    }
+
+    sslcf = addr->default_server->ctx->srv_conf[ssl->ctx_index];
+
+    if (!used || !addr->opt.ssl || sslcf->ssl.ctx == NULL) {
+        return NGX_OK;
+    }
+
+    return ngx_immure_init_address(cf->cycle, sslcf->ssl.ctx);
+}
+
+#else
+
+/* a server is the only one of its addresses */
+
+static ngx_int_t
+ngx_stream_immure_init_addrs(ngx_conf_t *cf, ngx_module_t *ssl,
+    ngx_stream_core_main_conf_t *cmcf)
+{
+    ngx_uint_t                     s;
+    ngx_immure_srv_conf_t         *iscf;
+    ngx_stream_ssl_conf_t         *sslcf;
+    ngx_stream_core_srv_conf_t   **cscfp;
+
+    cscfp = cmcf->servers.elts;
+
+    for (s = 0; s < cmcf->servers.nelts; s++) {
+        sslcf = cscfp[s]->ctx->srv_conf[ssl->ctx_index];
+        iscf = cscfp[s]->ctx->srv_conf[ngx_stream_immure_module.ctx_index];
+
+        if (iscf->used
+            && ngx_immure_init_address(cf->cycle, sslcf->ssl.ctx) != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -129,3 +217,5 @@ ngx_stream_immure_init(ngx_conf_t *cf)
 
     return NGX_OK;
 }
+
+#endif
