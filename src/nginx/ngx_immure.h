@@ -7,6 +7,7 @@
  * ngx_immure_handshake.c      drives handshakes without blocking the worker
  * ngx_http_immure_module.c    http: immure_async, variables
  * ngx_stream_immure_module.c  stream: immure_async
+ * ngx_mail_immure_module.c    mail: immure_async
  */
 
 
@@ -26,7 +27,7 @@ typedef struct {
 } ngx_immure_conf_t;
 
 
-/* of a server, http's or stream's */
+/* of a server: http's, stream's or mail's */
 
 typedef struct {
     ngx_flag_t   async;
@@ -51,7 +52,7 @@ void ngx_immure_not_async(ngx_cycle_t *cycle, ngx_uint_t *said, char *which);
 
 /*
  * Loads "default" and "immure" into OpenSSL's default library context, unless
- * a configuration of OpenSSL has done so.  Called when an http or a stream
+ * a configuration of OpenSSL has done so.  Called when an http, stream or mail
  * block begins, before the first certificate is read.
  */
 ngx_int_t ngx_immure_load_provider(ngx_conf_t *cf);
