@@ -105,6 +105,17 @@ def make_immured(stage, directory, token):
         daemon.stop()
 
 
+@pytest.fixture
+def make_slow(make_immured, token, stage):
+    """Makes an immured whose token takes `delay_ms` for each signature, and starts it."""
+
+    def make(delay_ms, *lines):
+        section = token.section(stage.delay) + "".join(f"{line}\n" for line in lines)
+        return make_immured(section + GRANTS, {"IMMURE_DELAY_MS": str(delay_ms)}).start()
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def openssl_conf(stage, workspace, immured):
     """openssl.cnf with the provider, which talks to the shared immured."""

@@ -1,6 +1,5 @@
 """Handshakes that do not wait for each other: nginx with Immure's module, HAProxy in async mode."""
 
-import json
 import os
 import shutil
 import socket
@@ -9,12 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness.clients import curl, s_client
-from harness.haproxy import HAPROXY, Haproxy
-from harness.load import Load
+from harness.clients import curl, handshake, s_client
+from harness.load import Load, leave_in_the_middle, many_handshakes, most_in_flight
 from harness.nginx import certificate_lines
-from harness.process import free_port, wait_until
-from harness.token import GRANTS
+from harness.process import children, descriptors, end, free_port, is_accepting, wait_until
 
 STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
@@ -24,53 +21,8 @@ only_with_the_module = pytest.mark.parametrize("hosting", ["by module"], indirec
 
 
 @pytest.fixture
-def slow(make_immured, token, stage):
-    """An immured whose token takes its time for each signature."""
-    section = token.section(module=stage.delay)
-    return make_immured(section + GRANTS, env={"IMMURE_DELAY_MS": str(SLOW_MS)}).start()
-
-
-def handshake(authority, port, host):
-    context = ssl.create_default_context(cafile=authority.certificate)
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname=host) as connection:
-            return connection.version()
-
-
-def most_in_flight(immured, work):
-    """Runs `work`; the most calls that immured had in flight meanwhile."""
-    most = 0
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        while not future.done():
-            status = json.loads(immured.cli("status", "--json").stdout)
-            most = max(most, status["tokens"][0]["in_flight"])
-        future.result()
-    return most
-
-
-def many_handshakes(authority, port, host, count=12):
-    with ThreadPoolExecutor(count) as pool:
-        results = [pool.submit(handshake, authority, port, host) for _ in range(count)]
-        assert all(result.result().startswith("TLSv1.") for result in results)
-
-
-def leave_in_the_middle(port, host, count):
-    """Clients that send a hello and are gone before the signature is there, or send garbage."""
-    for number in range(count):
-        context = ssl.create_default_context()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = context.wrap_bio(incoming, outgoing, server_hostname=host)
-        with pytest.raises(ssl.SSLWantReadError):
-            client.do_handshake()
-        hello = outgoing.read()
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall((hello, hello[:50], hello + b"garbage", b"GET / HTTP/1.0\r\n\r\n")[number % 4])
-            time.sleep(0.002)
-
-
-def descriptors(pids):
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+def slow(make_slow):
+    return make_slow(SLOW_MS)
 
 
 @only_with_the_module
@@ -167,9 +119,7 @@ def test_http2_and_a_client_certificate_work(immured, make_nginx, authority, key
     key = keys["p256"]
     nginx = make_nginx(immured.socket)
     verify = f"ssl_verify_client on; ssl_client_certificate {authority.certificate};"
-    nginx.configure((key.host, certificate_lines(key) + verify))
-    nginx.conf.write_text(nginx.conf.read_text().replace(" ssl;", " ssl http2;"))
-    nginx.start()
+    nginx.configure((key.host, certificate_lines(key) + verify)).edit(" ssl;", " ssl http2;").start()
     client_key, client_certificate = authority.file_key("visitor", "visitor")
     text = curl(
         *(authority, nginx.port, key.host, "--http2", "--write-out", "version %{http_version}"),
@@ -182,15 +132,9 @@ def test_http2_and_a_client_certificate_work(immured, make_nginx, authority, key
 def test_the_access_log_has_the_key_and_the_wait(slow, make_nginx, authority, keys):
     key = keys["p256"]
     nginx = make_nginx(slow.socket).configure((key.host, certificate_lines(key)))
-    log = nginx.directory / "access.log"
-    text = nginx.conf.read_text().replace(
-        "access_log off;", f"log_format i 'key=$immure_key wait=$immure_wait'; access_log {log} i;"
-    )
-    nginx.conf.write_text(text)
-    nginx.start()
+    nginx.log_requests("key=$immure_key wait=$immure_wait").start()
     curl(authority, nginx.port, key.host)
-    line = wait_until(lambda: log.exists() and log.read_text(), "a line in the access log")
-    name, wait = line.split()
+    name, wait = nginx.requests(1)[0].split()
     assert name == "key=p256" and int(wait.removeprefix("wait=")) >= SLOW_MS - 50
 
 
@@ -246,7 +190,7 @@ def test_haproxy_in_async_mode_serves_while_clients_leave(
     certificates = [(key.certificate, key.reference)]
     haproxy = Haproxy(directory / "haproxy", env, certificates, ["ssl-mode-async"])
     try:
-        port = haproxy.start().port
+        wait_until(lambda: is_accepting(port), "haproxy")
         assert most_in_flight(slow, lambda: many_handshakes(authority, port, key.host)) > 2
         leave_in_the_middle(port, key.host, 100)
         many_handshakes(authority, port, key.host)

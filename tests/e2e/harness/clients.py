@@ -1,7 +1,10 @@
 """TLS clients of two libraries; all verify the certificate chain and the name, or fail."""
 
 import re
+import socket
+import ssl
 from collections import namedtuple
+from contextlib import contextmanager
 
 from .process import run
 
@@ -22,12 +25,13 @@ def field(pattern, text):
     return match[1].strip()
 
 
-def s_client(authority, port, host, *options, status=0):
+def s_client(authority, port, host, *options, request="", status=0):
     """openssl s_client; the Handshake's signature is such as "RSA-PSS SHA256"."""
+    options += ("-ign_eof",) if request else ()  # stays for the answer
     result = authority.openssl(
         *("s_client", "-connect", f"127.0.0.1:{port}", "-servername", host),
         *("-CAfile", authority.certificate, "-verify_hostname", host, "-verify_return_error", *options),
-        status=status,
+        input=request, status=status,
     )
     if status != 0:
         return result.text
@@ -62,3 +66,39 @@ def curl(authority, port, host, *options, path="/", env=None, status=0):
         *("--cacert", authority.certificate, "--resolve", f"{host}:{port}:127.0.0.1", *options),
         f"https://{host}:{port}{path}", env=env or authority.env, status=status,
     ).text
+
+
+def tls_version(version):
+    """Python's name for "1.2" and "1.3"."""
+    return {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[version]
+
+
+@contextmanager
+def connect(port, host, context, session=None):
+    """An ssl.SSLSocket whose handshake has ended."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+        with context.wrap_socket(plain, server_hostname=host, session=session) as connection:
+            yield connection
+
+
+def get(connection, host):
+    """The answer to a request on a connection, after which the server closes it."""
+    connection.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+    return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+
+
+def handshake(authority, port, host):
+    """A full handshake; the protocol that it led to."""
+    with connect(port, host, ssl.create_default_context(cafile=authority.certificate)) as connection:
+        return connection.version()
+
+
+def client_hello(host, version="1.3"):
+    """The first bytes of a client that offers no other version."""
+    context, outgoing = ssl.create_default_context(), ssl.MemoryBIO()
+    context.minimum_version = context.maximum_version = tls_version(version)
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host).do_handshake()
+    except ssl.SSLWantReadError:
+        return outgoing.read()
+    raise AssertionError("a handshake with nobody has ended")

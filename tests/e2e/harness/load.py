@@ -1,9 +1,12 @@
-"""A bounded load of full, verified TLS handshakes, to run while something is being done."""
+"""Many clients at once: verified handshakes, to run while something is being done, and bad ones."""
 
 import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+from .clients import client_hello, handshake
 
 # A handshake that has to wait for a new immured takes its time, but never as long as this.
 HANDSHAKE_TIMEOUT = 15
@@ -88,3 +91,31 @@ class Load:
         with self.lock:
             self.succeeded += 1
             self.slowest = max(self.slowest, taken)
+
+
+def many_handshakes(authority, port, host, count=12):
+    """So many verified handshakes at once."""
+    with ThreadPoolExecutor(count) as pool:
+        results = [pool.submit(handshake, authority, port, host) for _ in range(count)]
+        assert all(result.result().startswith("TLSv1.") for result in results)
+
+
+def most_in_flight(immured, work):
+    """Runs `work`; the most calls that immured had in flight meanwhile."""
+    most = 0
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while not future.done():
+            most = max(most, immured.token_status()["in_flight"])
+        future.result()
+    return most
+
+
+def leave_in_the_middle(port, host, count):
+    """Clients that send a hello and are gone before the signature is there, or send garbage."""
+    hello = client_hello(host)
+    sent = (hello, hello[:50], hello + b"garbage", b"GET / HTTP/1.0\r\n\r\n")
+    for number in range(count):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(sent[number % len(sent)])
+            time.sleep(0.002)

@@ -7,6 +7,7 @@ from pathlib import Path
 from .process import children, end, free_port, is_running, run, wait_until
 
 NGINX = "/usr/sbin/nginx"
+STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 WORKERS = 2
 
 CONFIGURATION = """
@@ -98,7 +99,33 @@ class Nginx:
         )
         return self
 
-    def command(self, *arguments, status=0, timeout=60):
+    def edit(self, old, new):
+        """Changes the configuration, in which `old` must be."""
+        text = self.conf.read_text()
+        assert old in text, f"no {old!r} in:\n{text}"
+        self.conf.write_text(text.replace(old, new))
+        return self
+
+    def log_requests(self, line):
+        """`line`, with nginx's variables, is written to the access log for each request."""
+        log = f"log_format e2e '{line}'; access_log {self.directory}/access.log e2e;"
+        return self.edit("access_log off;", log)
+
+    def requests(self, count):
+        """The access log's lines, as soon as there are so many."""
+        log = self.directory / "access.log"
+        return wait_until(
+            lambda: len(lines := log.read_text().splitlines()) >= count and lines,
+            f"{count} lines in the access log",
+        )
+
+    def add_stream(self, servers):
+        """A stream block; nginx's module for it is loaded first."""
+        text = self.conf.read_text()
+        self.conf.write_text(f"load_module {STREAM};\n{text}stream {{ {servers} }}\n")
+        return self
+
+    def command(self, *arguments, status=0):
         return run(
             *(NGINX, "-p", f"{self.directory}/", "-e", self.directory / "error.log"),
             *("-c", self.conf, *arguments), env=self.env, status=status, timeout=timeout,

@@ -68,6 +68,25 @@ class Authority:
         )
         return key, self.sign(csr, certificate)
 
+    def certify(self, key, host):
+        """A certificate of another name for a key in the token."""
+        self.file_key(f"{key.name}-{host}", host)
+        csr = self.directory / f"{key.name}-{host}.csr"
+        return self.sign(csr, csr.with_suffix(".crt"), "-force_pubkey", key.public_key)
+
+    def ocsp_response(self, certificate, directory):
+        """A response that says of the certificate: good."""
+        index, response = directory / "index.txt", directory / "ocsp.der"
+        said = self.openssl("x509", "-in", certificate, "-noout", "-serial").stdout.decode()
+        serial = said.strip().removeprefix("serial=")
+        index.write_text(f"V\t491231235959Z\t\t{serial}\tunknown\t/CN=any\n")
+        self.openssl(
+            *("ocsp", "-index", index, "-rsigner", self.certificate, "-rkey", self.key),
+            *("-CA", self.certificate, "-issuer", self.certificate, "-cert", certificate),
+            *("-ndays", "1", "-respout", response),
+        )
+        return response
+
 
 def make_key(immured, authority, directory, name, key_type):
     """Makes a key in the token as an operator does: generate, reference, CSR, certificate."""

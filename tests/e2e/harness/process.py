@@ -41,6 +41,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def is_accepting(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def descriptors(pids):
+    """How many the processes have open, together."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+
+
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,5 +1,6 @@
 """SoftHSM tokens, and immured that uses them."""
 
+import json
 import os
 import re
 import shutil
@@ -147,6 +148,10 @@ class Immured:
 
     def log(self):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def token_status(self):
+        """What `immure status` says of the first token."""
+        return json.loads(self.cli("status", "--json").stdout)["tokens"][0]
 
     def cli(self, *arguments, status=0, input="", timeout=120):
         """immure as the token's owner."""
