@@ -1,0 +1,93 @@
+"""Bad clients, and operators, while nginx's workers wait for signatures."""
+
+import signal
+import socket
+import struct
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness.clients import client_hello, curl
+from harness.nginx import certificate_lines
+from harness.process import descriptors, end, free_port, is_running, wait_until
+
+DELAY_MS = 300
+
+pytestmark = pytest.mark.parametrize("hosting", ["by module"], indirect=True)
+
+
+@pytest.fixture
+def hsm(make_slow):
+    return make_slow(DELAY_MS)
+
+
+def leave(connection):
+    connection.shutdown(socket.SHUT_WR)
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def stay(connection):
+    """Until the server closes the connection."""
+    connection.settimeout(10)
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+
+
+PEER_CLOSED = "peer closed connection in SSL handshake"
+FAILED = "SSL_do_handshake() failed"
+TIMED_OUT = "client timed out"
+# What a client sends, what it does then, and what nginx says of it, with and without a time-out
+# that passes while the signature is pending.
+CLIENTS = {
+    "a hello, and leaves": (lambda hello: [hello], leave, PEER_CLOSED, TIMED_OUT),
+    "a hello, and resets": (lambda hello: [hello], reset, PEER_CLOSED, TIMED_OUT),
+    "a hello, and waits": (lambda hello: [hello], stay, TIMED_OUT, TIMED_OUT),
+    "more than a hello": (lambda hello: [hello, b"\x16\x03\x03" + 99 * b"x"], stay, FAILED, TIMED_OUT),
+    "a hello in pieces": (lambda hello: [hello[:5], hello[5:9], hello[9:]], leave, PEER_CLOSED, TIMED_OUT),
+    "half a hello": (lambda hello: [hello[:99]], stay, TIMED_OUT, TIMED_OUT),
+    "half a hello, and leaves": (lambda hello: [hello[:99]], leave, PEER_CLOSED, PEER_CLOSED),
+    "garbage": (lambda _: [b"\x16\x03\x01\x00\x05" + 99 * b"x"], stay, FAILED, FAILED),
+    "no TLS": (lambda _: [b"GET / HTTP/1.0\r\n\r\n"], stay, "plain HTTP request", "plain HTTP request"),
+}
+
+
+def send(port, pieces, then):
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.02)
+        then(connection)
+
+
+@pytest.mark.parametrize("version", ("1.2", "1.3"))
+@pytest.mark.parametrize("column, timeout_ms", ((2, 2 * DELAY_MS), (3, DELAY_MS // 3)), ids=("signed first", "timed out first"))
+def test_bad_clients_lose_their_connections_and_nobody_else_theirs(
+    hsm, make_nginx, authority, keys, monkeypatch, column, timeout_ms, version
+):
+    monkeypatch.setattr("harness.nginx.WORKERS", 1)
+    key, good, good_port = keys["p256"], keys["rsa2048"], free_port()
+    nginx = make_nginx(hsm.socket).configure(
+        (key.host, f"{certificate_lines(key)} client_header_timeout {timeout_ms}ms;"),
+        (good.host, f"{certificate_lines(good)} listen 127.0.0.1:{good_port} ssl;"),
+    ).start()
+    curl(authority, good_port, good.host)  # a worker connects to immured at its first signature
+    workers, before = nginx.workers(), descriptors(nginx.workers())
+    hello = client_hello(key.host, version)
+    with ThreadPoolExecutor(len(CLIENTS)) as pool:
+        for pieces, then, *_ in CLIENTS.values():
+            pool.submit(send, nginx.port, pieces(hello), then)
+        curl(authority, good_port, good.host)
+    expected = Counter(client[column] for client in CLIENTS.values())
+    wait_until(lambda: descriptors(workers) <= before, "the end of the connections")
+    assert {said: nginx.log().count(said) for said in expected} == expected
+    assert nginx.workers() == workers
+    assert "[alert]" not in nginx.log() and "[crit]" not in nginx.log()
