@@ -1,16 +1,17 @@
 """Bad clients, and operators, while nginx's workers wait for signatures."""
 
-import signal
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
-from harness.clients import client_hello, curl
+from harness.clients import client_hello, connect, curl, get
 from harness.nginx import certificate_lines
-from harness.process import descriptors, end, free_port, is_running, wait_until
+from harness.process import descriptors, free_port, is_running, wait_until
 
 DELAY_MS = 300
 
@@ -91,3 +92,74 @@ def test_bad_clients_lose_their_connections_and_nobody_else_theirs(
     assert {said: nginx.log().count(said) for said in expected} == expected
     assert nginx.workers() == workers
     assert "[alert]" not in nginx.log() and "[crit]" not in nginx.log()
+
+
+# --- Operators -----------------------------------------------------------------------------------
+
+CLIENTS_PENDING = 8
+# Time to do something meanwhile.
+LONG_DELAY_MS = 1000
+
+
+def visit(authority, port, host):
+    with connect(port, host, ssl.create_default_context(cafile=authority.certificate)) as connection:
+        return get(connection, host)
+
+
+@contextmanager
+def pending(immured, nginx, authority, host):
+    """Visits, by clients whose handshakes wait for signatures within the `with`."""
+    with ThreadPoolExecutor(CLIENTS_PENDING) as pool:
+        visits = [pool.submit(visit, authority, nginx.port, host) for _ in range(CLIENTS_PENDING)]
+        in_flight = lambda: immured.token_status()["in_flight"] == CLIENTS_PENDING
+        wait_until(in_flight, "as many signatures pending as there are clients")
+        yield visits
+
+
+def upgrade(nginx):
+    """To a new binary; the old master ends as soon as its workers have."""
+    old = nginx.pid()
+    nginx.signal("SIGUSR2")
+    wait_until(lambda: nginx.pid(".oldbin") == old and nginx.pid(), "the new master")
+    nginx.signal("SIGWINCH", old)
+    nginx.signal("SIGQUIT", old)
+
+
+@pytest.mark.parametrize(
+    "operate",
+    (lambda nginx: nginx.reload(), lambda nginx: nginx.signal("SIGQUIT"), upgrade),
+    ids=("reload", "quit", "upgrade"),
+)
+def test_clients_with_signatures_pending_are_served_by_the_old_workers(
+    make_slow, make_nginx, authority, keys, operate
+):
+    key, hsm = keys["p256"], make_slow(LONG_DELAY_MS)
+    nginx = make_nginx(hsm.socket).configure((key.host, certificate_lines(key))).start()
+    workers = nginx.workers()
+    with pending(hsm, nginx, authority, key.host) as visits:
+        operate(nginx)
+        assert not any(visit.done() for visit in visits), "too late, nothing was pending"
+    assert all(f"served {key.host}" in visit.result() for visit in visits)
+    wait_until(lambda: not any(map(is_running, workers)), "the end of the old workers")
+    assert "[alert]" not in nginx.log()
+
+
+@pytest.mark.parametrize("away", (False, True), ids=("the signature comes", "immured is away"))
+@pytest.mark.parametrize(
+    "operate", ("SIGHUP", "SIGQUIT", "SIGTERM"), ids=("reload", "quit", "stop")
+)
+def test_workers_that_are_to_end_do_so_after_what_they_wait_for(
+    make_slow, make_nginx, authority, keys, operate, away
+):
+    """Beyond worker_shutdown_timeout at most until the signature or immure_timeout."""
+    key, hsm = keys["p256"], make_slow(LONG_DELAY_MS)
+    nginx = make_nginx(hsm.socket, timeout_ms=2 * LONG_DELAY_MS)
+    nginx.configure((key.host, certificate_lines(key)))
+    nginx.edit("events {", "worker_shutdown_timeout 100ms;\nevents {").start()
+    workers = nginx.workers()
+    with pending(hsm, nginx, authority, key.host) as visits:
+        if away:
+            hsm.kill()
+        nginx.signal(operate)
+    wait_until(lambda: not any(map(is_running, workers)), "the end of the old workers", 5)
+    assert "[alert]" not in nginx.log()

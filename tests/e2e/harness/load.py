@@ -1,5 +1,6 @@
 """Many clients at once: verified handshakes, to run while something is being done, and bad ones."""
 
+import json
 import socket
 import ssl
 import threading
@@ -7,6 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from .clients import client_hello, handshake
+from .process import run
+from .stage import BUILD
 
 # A handshake that has to wait for a new immured takes its time, but never as long as this.
 HANDSHAKE_TIMEOUT = 15
@@ -109,6 +112,13 @@ def most_in_flight(immured, work):
             most = max(most, immured.token_status()["in_flight"])
         future.result()
     return most
+
+
+def handshakes(port, host, **options):
+    """A load of bench/handshakes, the cheap client; its options, and what it says."""
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = (BUILD / "bench/handshakes", "--connect", f"127.0.0.1:{port}", "--name", host, "--json")
+    return json.loads(run(*command, *words, timeout=300, status=None).stdout)
 
 
 def leave_in_the_middle(port, host, count):
