@@ -1,19 +1,17 @@
-"""Handshakes that do not wait for each other: nginx with Immure's module, HAProxy in async mode."""
+"""Handshakes that do not wait for each other: nginx with Immure's module."""
 
 import os
-import shutil
 import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness.clients import curl, handshake, s_client
+from harness.clients import curl, handshake
 from harness.load import Load, leave_in_the_middle, many_handshakes, most_in_flight
-from harness.nginx import certificate_lines
-from harness.process import children, descriptors, end, free_port, is_accepting, wait_until
+from harness.nginx import STREAM, certificate_lines
+from harness.process import descriptors, free_port, wait_until
 
-STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
 SLOW_MS = 300
 
@@ -179,23 +177,3 @@ def test_stream_servers_are_asynchronous_too(slow, make_nginx, authority, keys, 
     nginx.conf.write_text(text + stream)
     nginx.start()
     assert most_in_flight(slow, lambda: many_handshakes(authority, port, key.host)) > 2
-
-
-@pytest.mark.skipif(shutil.which(HAPROXY) is None, reason="haproxy is not here")
-def test_haproxy_in_async_mode_serves_while_clients_leave(
-    slow, stage, directory, authority, keys
-):
-    key = keys["p256"]
-    env = stage.host_env(stage.write_openssl_conf(directory / "haproxy.cnf", slow.socket))
-    certificates = [(key.certificate, key.reference)]
-    haproxy = Haproxy(directory / "haproxy", env, certificates, ["ssl-mode-async"])
-    try:
-        wait_until(lambda: is_accepting(port), "haproxy")
-        assert most_in_flight(slow, lambda: many_handshakes(authority, port, key.host)) > 2
-        leave_in_the_middle(port, key.host, 100)
-        many_handshakes(authority, port, key.host)
-        assert haproxy.is_up(), haproxy.log()
-        assert s_client(authority, port, key.host, "-tls1_2").signature == "ECDSA SHA256"
-    finally:
-        haproxy.stop()
-    assert "FATAL" not in haproxy.log()

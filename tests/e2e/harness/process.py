@@ -1,6 +1,7 @@
 """Running programs: all bounded in time, all ended by pid, with their output when they fail."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,14 +42,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def is_accepting(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def is_listening(port):
+    """On 127.0.0.1; without a connection, which some servers would serve."""
+    return f"0100007F:{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
 
 
 def descriptors(pids):
     """How many the processes have open, together."""
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+
+
+def resident_kib(pids):
+    """The memory of the processes that is not a file's, together."""
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(re.search(r"^RssAnon:\s+(\d+) kB$", text, re.MULTILINE)[1]) for text in status)
 
 
 def is_running(pid):

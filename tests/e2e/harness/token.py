@@ -149,9 +149,12 @@ class Immured:
     def log(self):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def status(self):
+        """What `immure status` says; its own connection is among those that it counts."""
+        return json.loads(self.cli("status", "--json").stdout)
+
     def token_status(self):
-        """What `immure status` says of the first token."""
-        return json.loads(self.cli("status", "--json").stdout)["tokens"][0]
+        return self.status()["tokens"][0]
 
     def cli(self, *arguments, status=0, input="", timeout=120):
         """immure as the token's owner."""

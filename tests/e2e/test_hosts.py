@@ -1,0 +1,100 @@
+"""HAProxy, in whose threads handshakes do not wait, and Apache, whose threads do."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness.apache import APACHE, Apache
+from harness.clients import curl, s_client
+from harness.haproxy import HAPROXY, Haproxy
+from harness.load import handshakes, leave_in_the_middle, many_handshakes, most_in_flight
+from harness.process import descriptors, wait_until
+
+# Long enough for several handshakes to be under way at once, whatever the machine is doing.
+SLOW_MS = 300
+# A connection to immured that HAProxy's threads keep: a socket, a timer and what watches both.
+DESCRIPTORS_EACH = 3
+# One for each request that was under way at a time; far fewer than there are handshakes.
+CONNECTIONS_MAX = 600
+
+
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not here")
+
+
+@pytest.fixture
+def start(stage, directory):
+    """Starts a host with the provider from a configuration of OpenSSL's; `make` makes it."""
+    started = []
+
+    def start(immured, make):
+        conf = stage.write_openssl_conf(directory / "host.cnf", immured.socket)
+        started.append(make(directory / "host", stage.host_env(conf)))
+        return started[-1].start()
+
+    yield start
+    for host in started:
+        host.stop()
+
+
+@pytest.fixture
+def start_haproxy(start, keys):
+    pairs = [(key.certificate, key.reference) for key in (keys["p256"], keys["rsa2048"])]
+    return lambda immured: start(
+        immured, lambda directory, env: Haproxy(directory, env, pairs, ["ssl-mode-async"])
+    )
+
+
+@needs(HAPROXY)
+def test_haproxy_in_async_mode_serves_while_clients_leave(make_slow, start_haproxy, authority, keys):
+    slow, host = make_slow(SLOW_MS), keys["p256"].host
+    haproxy = start_haproxy(slow)
+    assert most_in_flight(slow, lambda: many_handshakes(authority, haproxy.port, host)) > 2
+    leave_in_the_middle(haproxy.port, host, 100)
+    many_handshakes(authority, haproxy.port, host)
+    assert haproxy.is_up(), haproxy.log()
+    assert s_client(authority, haproxy.port, host, "-tls1_2").signature == "ECDSA SHA256"
+    assert "FATAL" not in haproxy.log()
+
+
+def descriptors_besides(haproxy, immured):
+    """HAProxy's, without the connections to immured that it keeps for requests to come."""
+    connections = immured.status()["connections"] - 1
+    assert connections < CONNECTIONS_MAX
+    return descriptors(haproxy.pids()) - DESCRIPTORS_EACH * connections
+
+
+@needs(HAPROXY)
+def test_haproxy_under_load_fails_no_handshake_while_clients_leave(make_slow, start_haproxy, keys):
+    hsm, key = make_slow(2, "max-sessions = 64"), keys["p256"]
+    haproxy = start_haproxy(hsm)
+    load = lambda **options: handshakes(haproxy.port, key.host, **options)
+    load(clients=64, count=500)
+    before = descriptors_besides(haproxy, hsm)
+    with ThreadPoolExecutor() as pool:
+        full = pool.submit(load, clients=64, count=5000)
+        aborted = pool.submit(load, clients=8, count=1000, abort="mixed")
+        assert aborted.result()["aborted"] == 1000
+        assert (full.result()["handshakes"], full.result()["failed"]) == (5000, 0), full.result()
+    assert haproxy.is_up(), haproxy.log()
+    wait_until(lambda: descriptors_besides(haproxy, hsm) <= before, f"no more than {before} descriptors")
+    assert hsm.token_status()["in_flight"] == 0
+
+
+@needs(APACHE)
+@pytest.mark.parametrize("key_type", ("p256", "rsa2048", "ed25519"))
+def test_apache_serves_with_a_reference_in_place_of_the_key(immured, start, authority, keys, key_type):
+    key = keys[key_type]
+    apache = start(immured, lambda directory, env: Apache(directory, env, key))
+    for version in ("1.2", "1.3"):
+        options = (f"--tlsv{version}", "--tls-max", version)
+        assert curl(authority, apache.port, key.host, *options, path="/page") == "served"
+    assert s_client(authority, apache.port, key.host).protocol == "TLSv1.3"
+
+
+@needs(APACHE)
+def test_apaches_threads_sign_at_the_same_time(make_slow, start, authority, keys):
+    slow, key, threads = make_slow(SLOW_MS), keys["p256"], 12
+    apache = start(slow, lambda directory, env: Apache(directory, env, key))
+    work = lambda: many_handshakes(authority, apache.port, key.host, threads)
+    assert most_in_flight(slow, work) == threads, "one of them waited for another"
