@@ -1,13 +1,18 @@
 """Debian's nginx with a configuration, pid and logs of its own; workers run as www-data."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
 from .process import children, end, free_port, is_running, run, wait_until
+from .stage import OTHER_NGINX
 
-NGINX = "/usr/sbin/nginx"
-STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
+NGINX = f"{OTHER_NGINX}/nginx" if OTHER_NGINX else "/usr/sbin/nginx"
+MODULES = f"{OTHER_NGINX}/modules" if OTHER_NGINX else "/usr/lib/nginx/modules"
+STREAM = f"{MODULES}/ngx_stream_module.so"
+# Each of nginx's modules has a list by the same name; what is left at the exit, nginx leaves.
+SANITIZERS = {"ASAN_OPTIONS": "detect_odr_violation=0:detect_leaks=0"} if OTHER_NGINX else {}
 WORKERS = 2
 
 CONFIGURATION = """
@@ -68,7 +73,7 @@ class Nginx:
         (directory / "tmp").mkdir(parents=True)
         self.worker_count = workers or WORKERS
         self.extra_env = env or {}
-        self.env = stage.host_env(openssl_conf) | self.extra_env
+        self.env = stage.host_env(openssl_conf) | SANITIZERS | self.extra_env
         self.module = module
         if module:
             del self.env["OPENSSL_CONF"]
@@ -164,6 +169,11 @@ class Nginx:
         for pid in (self.pid(".oldbin"), self.pid()):
             if pid and is_running(pid):
                 end(pid, signal.SIGTERM)
+        self.check_sanitizers()
+
+    def check_sanitizers(self):
+        """What they say of nginx goes to its error log."""
+        assert not re.search("Sanitizer|runtime error: ", self.log()), self.log()
 
     def log(self):
         path = self.directory / "error.log"

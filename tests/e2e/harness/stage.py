@@ -9,6 +9,8 @@ from .process import run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("IMMURE_BUILD", REPOSITORY / "build")).resolve()
+# A directory with another nginx than Debian's, such as tools/build-nginx-asan makes.
+OTHER_NGINX = os.environ.get("IMMURE_NGINX")
 
 # immured runs as a user of its own, which needs nothing but its name.
 DAEMON_USER = "daemon"
@@ -35,7 +37,8 @@ class Stage:
         self.immured = self.root / "usr/sbin/immured"
         self.immure = self.root / "usr/bin/immure"
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
-        self.nginx_module = self.root / "usr/lib/nginx/modules/ngx_immure_module.so"
+        modules = Path(OTHER_NGINX) if OTHER_NGINX else self.root / "usr/lib/nginx"
+        self.nginx_module = modules / "modules/ngx_immure_module.so"
         self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
         self.signatures = BUILD / "bench/signatures"
         self.handshakes = BUILD / "bench/handshakes"
