@@ -130,7 +130,7 @@ class Nginx:
         self.conf.write_text(f"load_module {STREAM};\n{text}stream {{ {servers} }}\n")
         return self
 
-    def command(self, *arguments, status=0):
+    def command(self, *arguments, status=0, timeout=60):
         return run(
             *(NGINX, "-p", f"{self.directory}/", "-e", self.directory / "error.log"),
             *("-c", self.conf, *arguments), env=self.env, status=status, timeout=timeout,
