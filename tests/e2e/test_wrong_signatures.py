@@ -46,6 +46,7 @@ def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
     assert "error: token soft: made a wrong signature with key" in immured.log()
     immured.reload()
     wait_until(lambda: state(immured) == "ready", "the token after a reload")
+    wait_until(lambda: len(immured.workers()) == 1, "the end of the old worker")
     assert sign(immured, keys[first], b"one").status == wire.OK
 
 
