@@ -1,52 +1,37 @@
 """One of two tokens with the same keys fails in every way there is: no client notices."""
 
 import json
-import shutil
+import socket
+import ssl
+import time
 
 import pytest
+from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
+from harness.pki import make_key
 from harness.process import wait_until
-from harness.token import GRANTS, SOFTHSM
+from harness.token import GRANTS, PIN, SoftToken, write_private
 
 # The client's deadline, in seconds: what is slower has failed.
 DEADLINE = 2.0
 
 
-class FaultyModule:
-    """A copy of the fault module with a SoftHSM of its own: what one does is not the other's."""
-
-    def __init__(self, stage, directory, name):
-        self.path = shutil.copy(stage.delay, directory / f"{name}.so")
-        shutil.copy(SOFTHSM, f"{self.path}.real")
-        self.fault = directory / f"{name}.so.fault"
-
-    def set(self, fault):
-        # At once, or a reader would see half of it.
-        new = self.fault.with_suffix(".new")
-        new.write_text(fault + "\n")
-        new.chmod(0o644)
-        new.rename(self.fault)
-
-    def clear(self):
-        self.fault.unlink(missing_ok=True)
-
-
 @pytest.fixture
 def modules(stage, directory):
-    shutil.chown(directory, "daemon")  # whose process removes the file of a crash
-    return [FaultyModule(stage, directory, name) for name in ("one", "two")]
+    return faulty_modules(stage, directory)
 
 
 @pytest.fixture
 def cluster(make_immured, token, modules):
     """An immured with one token twice, by way of two modules."""
-    sections = "".join(
-        token.section(module=module.path).replace("[token soft]", f"[token {name}]")
-        for name, module in zip(("one", "two"), modules)
-    )
-    immured = make_immured(sections + GRANTS, env={"IMMURE_DELAY_MS": "2"}).start()
-    wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
+    return start_with(make_immured, token, modules)
+
+
+def start_with(make_immured, token, modules, env=None):
+    sections = faulty_sections(token, modules)
+    immured = make_immured(sections + GRANTS, {"IMMURE_DELAY_MS": "2"} | (env or {})).start()
+    wait_until(lambda: immured.log().count(" keys found ") == len(modules), "all tokens")
     return immured
 
 
@@ -71,6 +56,28 @@ def tokens(immured):
         "fail 0xe0",  # CKR_TOKEN_NOT_PRESENT
         "fail 0x101",  # CKR_USER_NOT_LOGGED_IN
         "fail 0x80000001",  # a vendor's own
+        "fail 0x06 50%",  # CKR_FUNCTION_FAILED, now and then
+        "fail 0x30 x3",
+        "fail 0x05 C_SignInit",
+        "hang C_SignInit",
+        "delay 300 200",
+        "delay 0 60",
+        "drop",
+        "drop; sessions 0",
+        "drop; fail 0x30 C_OpenSession",
+        "drop; hang C_OpenSession",
+        "drop; crash C_OpenSession",
+        "logout",
+        "logout; fail 0x30 C_Login",
+        "logout; hang C_Login",
+        "logout; crash C_Finalize",
+        "vanish",
+        "vanish; hang C_Initialize",
+        "renumber",
+        "stuck 0x30",
+        "profile tpm",
+        "profile yubihsm2",
+        "profile luna-lost",
     ],
 )
 def test_no_handshake_fails_while_one_of_two_tokens_does(
@@ -81,7 +88,7 @@ def test_no_handshake_fails_while_one_of_two_tokens_does(
     nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
     with Load(authority, nginx.port, [key.host], threads=8) as load:
         load.wait_for(100)
-        modules[0].set(fault)
+        modules[0].set(*fault.split("; "))
         load.wait_for(200)
         modules[0].clear()
         load.wait_for(100)

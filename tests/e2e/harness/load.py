@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 from .clients import client_hello, handshake
@@ -15,12 +16,19 @@ from .stage import BUILD
 HANDSHAKE_TIMEOUT = 15
 
 
-class Load:
-    """with Load(...) as load: do things; load.check()"""
+# When it began (time.monotonic()), how many seconds it took, and why it failed, or None.
+Handshake = namedtuple("Handshake", "start taken failure")
 
-    def __init__(self, authority, port, hosts, threads=4):
+
+class Load:
+    """with Load(...) as load: do things; load.check(). `rate`: handshakes a second, or as many as
+    the threads can."""
+
+    def __init__(self, authority, port, hosts, threads=4, rate=None):
         self.port = port
         self.hosts = list(hosts)
+        self.pause_between = threads / rate if rate else 0
+        self.handshakes = []
         self.succeeded = 0
         self.slowest = 0.0
         self.failures = []
@@ -72,7 +80,10 @@ class Load:
         )
 
     def _run(self, number):
-        while not self.ended.is_set():
+        due = time.monotonic() + self.pause_between * number / len(self.threads)
+        while not self.ended.wait(max(0, due - time.monotonic())):
+            # What was missed while one took long is not made up for.
+            due = max(due + self.pause_between, time.monotonic())
             if not self.may_run.is_set():
                 self.idle.release()
                 self.may_run.wait()
@@ -81,19 +92,21 @@ class Load:
             number += 1
 
     def _handshake(self, host):
-        start = time.monotonic()
+        start, failure = time.monotonic(), None
         try:
             address = ("127.0.0.1", self.port)
             with socket.create_connection(address, HANDSHAKE_TIMEOUT) as plain:
                 with self.context.wrap_socket(plain, server_hostname=host):
                     taken = time.monotonic() - start
         except OSError as error:
-            with self.lock:
-                self.failures.append(f"{host}: {error}")
-            return
+            failure, taken = f"{host}: {error}", time.monotonic() - start
         with self.lock:
-            self.succeeded += 1
-            self.slowest = max(self.slowest, taken)
+            self.handshakes.append(Handshake(start, taken, failure))
+            if failure:
+                self.failures.append(failure)
+            else:
+                self.succeeded += 1
+                self.slowest = max(self.slowest, taken)
 
 
 def many_handshakes(authority, port, host, count=12):

@@ -1,0 +1,38 @@
+"""Tokens that fail when they are told to: copies of the fault module, which tests/fault describes."""
+
+import shutil
+
+from .token import SOFTHSM
+
+
+class FaultyModule:
+    """A copy of the fault module with a SoftHSM of its own: what one does is not the other's."""
+
+    def __init__(self, stage, directory, name):
+        self.path = shutil.copy(stage.delay, directory / f"{name}.so")
+        shutil.copy(SOFTHSM, f"{self.path}.real")
+        self.fault = directory / f"{name}.so.fault"
+
+    def set(self, *commands):
+        # At once, or a reader would see half of it.
+        new = self.fault.with_suffix(".new")
+        new.write_text("".join(f"{command}\n" for command in commands))
+        new.chmod(0o644)
+        new.rename(self.fault)
+
+    def clear(self):
+        self.fault.unlink(missing_ok=True)
+
+
+def faulty_modules(stage, directory, names=("one", "two")):
+    """One a name, in a directory that immured's user owns: its process removes the file of a crash."""
+    shutil.chown(directory, "daemon")
+    return [FaultyModule(stage, directory, name) for name in names]
+
+
+def faulty_sections(token, modules, names=("one", "two"), lines=""):
+    """The same token once a module, as sections of immure.conf."""
+    return "".join(
+        token.section(module=module.path).replace("[token soft]", f"[token {name}]") + lines
+        for name, module in zip(names, modules)
+    )
