@@ -136,7 +136,8 @@ bool keyring_put(struct keyring *keyring, const struct token_key *key, size_t to
     else if (token <= entry->named_by)
         good = rename_entry(entry, keyring->config, key->label, token);
     if (entry != NULL && good)
-        entry->places[token] = (struct key_place){.handle = key->handle, .epoch = epoch};
+        entry->places[token] =
+            (struct key_place){.handle = key->handle, .epoch = epoch, .sessions = key->sessions};
     unset_missing(keyring, key->id);
     pthread_rwlock_unlock(&keyring->lock);
     return entry != NULL && good;
@@ -184,12 +185,14 @@ void keyring_forget(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size
 }
 
 void keyring_set_verified(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
-                          const struct key_place *place)
+                          const struct key_place *place, uint64_t sessions)
 {
     pthread_rwlock_wrlock(&keyring->lock);
     struct keyring_entry *entry = find(keyring, id);
-    if (entry != NULL && is_at(entry, token, place))
+    if (entry != NULL && is_at(entry, token, place)) {
         entry->places[token].verified = true;
+        entry->places[token].sessions = sessions;
+    }
     pthread_rwlock_unlock(&keyring->lock);
 }
 

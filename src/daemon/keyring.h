@@ -23,7 +23,8 @@ struct keyring;
 struct key_place {
     CK_OBJECT_HANDLE handle;
     uint64_t epoch; /* 0: not on this token, as far as is known */
-    bool verified;  /* a signature from here was right */
+    uint64_t sessions; /* token_sessions_opened() when the handle was last shown to be right */
+    bool verified;     /* a signature from here was right */
 };
 
 /* A copy of what is known of a key. */
@@ -57,9 +58,12 @@ bool keyring_name(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE],
 void keyring_forget(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
                     const struct key_place *place);
 
-/* A signature from this place was right. Nothing happens if a newer place is known. */
+/*
+ * A signature from this place was right, when the token had opened so many sessions. Nothing
+ * happens if a newer place is known.
+ */
 void keyring_set_verified(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE], size_t token,
-                          const struct key_place *place);
+                          const struct key_place *place, uint64_t sessions);
 
 /* The public key, to be freed by the caller; NULL: out of memory, or OpenSSL cannot read it. */
 EVP_PKEY *keyring_public_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE]) MUST_USE;

@@ -21,6 +21,8 @@ struct signing {
     const uint8_t *input; /* what the token signs */
     size_t input_size;
     uint32_t tried;             /* bit i: token i */
+    uint64_t sessions;          /* token_sessions_opened() before the signature */
+    bool stale;                 /* sessions were opened since the handle was shown to be right */
     char words[KEY_WORDS_SIZE]; /* key_words()'s */
 };
 
@@ -160,20 +162,29 @@ static enum token_error sign_with(struct signing *signing, struct token *token,
     struct request *request = signing->request;
     const struct token_signing_key key = {
         .handle = place->handle, .type = signing->key.type, .bits = signing->key.bits};
-    return token_sign(token, &key, signing->scheme, signing->input, signing->input_size,
-                      request->deadline, request->payload, &request->payload_size,
-                      &request->problem);
+    signing->sessions = token_sessions_opened(token);
+    enum token_error error =
+        token_sign(token, &key, signing->scheme, signing->input, signing->input_size,
+                   request->deadline, request->payload, &request->payload_size, &request->problem);
+    signing->stale = token_sessions_opened(token) != place->sessions;
+    return error;
 }
 
-/* RSA's always: see signature_check.h. Others' once from each place, unless configured. */
+/*
+ * RSA's always: see signature_check.h. Others' once from each place and after each opening of a
+ * session, unless configured.
+ */
 static bool needs_check(const struct signing *signing, size_t index)
 {
     const struct token_config *token = &signing->request->worker->config->tokens[index];
-    return signing->key.type == KEY_TYPE_RSA || token->verify_always ||
+    return signing->key.type == KEY_TYPE_RSA || token->verify_always || signing->stale ||
            !signing->key.places[index].verified;
 }
 
-/* A wrong signature is wiped, and ends the token's service. */
+/*
+ * A wrong signature is wiped, and ends the token's service; but a handle that may have come to
+ * name another key is looked up again first.
+ */
 static enum token_error check_signature(struct signing *signing, size_t index, uint64_t epoch)
 {
     struct request *request = signing->request;
@@ -186,11 +197,14 @@ static enum token_error check_signature(struct signing *signing, size_t index, u
                  signature_check(public_key, signing->scheme, signing->input, signing->input_size,
                                  request->payload, request->payload_size);
     EVP_PKEY_free(public_key);
-    if (right && !signing->key.places[index].verified)
-        keyring_set_verified(worker->keyring, id, index, &signing->key.places[index]);
+    if (right && (signing->stale || !signing->key.places[index].verified))
+        keyring_set_verified(worker->keyring, id, index, &signing->key.places[index],
+                             signing->sessions);
     if (right)
         return TOKEN_OK;
     OPENSSL_cleanse(request->payload, request->payload_size);
+    if (signing->stale)
+        return TOKEN_KEY_GONE;
     problem_set(&request->problem, 0,
                 "token %s: made a wrong signature with key %s, and is not used before immured is "
                 "reloaded: have the device examined",
@@ -200,12 +214,16 @@ static enum token_error check_signature(struct signing *signing, size_t index, u
     return TOKEN_FAILED;
 }
 
-/* The place is out of date; the client looks the key up by its public key and asks again. */
+/*
+ * The place is out of date; the keeper looks at all keys again, or, if no other token has this one,
+ * the client has it looked up by its public key and asks again.
+ */
 static enum wire_status forget_place(struct signing *signing, size_t index)
 {
     struct request *request = signing->request;
     keyring_forget(request->worker->keyring, request->wire.key_id, index,
                    &signing->key.places[index]);
+    token_keeper_rescan(request->worker->keepers[index], signing->key.places[index].epoch);
     return problem_set(&request->problem, WIRE_UNKNOWN_KEY,
                        "key %s must be looked up again on token %s", key_words(signing),
                        request->worker->config->tokens[index].settings.name);
@@ -238,7 +256,8 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
         error = check_signature(signing, index, epoch);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, epoch, &request->problem);
-    if (error == TOKEN_UNAVAILABLE || error == TOKEN_KEY_GONE)
+    bool wrong_key = error == TOKEN_KEY_GONE || (error == TOKEN_FAILED && signing->stale);
+    if (error == TOKEN_UNAVAILABLE || wrong_key)
         return forget_place(signing, index);
     return request_status_of(error);
 }

@@ -20,6 +20,9 @@
 /* A scan may wait this long for a session while requests take them all. */
 #define SCAN_SESSION_WAIT_MS 60000
 
+/* Between scans: keys that are not where they were found, one after the other, cause one. */
+#define SCAN_PAUSE_MS 500
+
 /*
  * A call hangs when it takes more than twice as long as all but one in a hundred, but no less than
  * what a busy host may delay any call by. Before there were enough calls to tell, any device that
@@ -39,7 +42,7 @@ struct token_keeper {
     pthread_cond_t changed;
     enum token_keeper_state state;
     bool settled; /* its keys are known, or it has failed */
-    bool lost, condemned, stopping;
+    bool lost, condemned, stopping, rescan;
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
     uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
@@ -132,6 +135,7 @@ static bool bring_up(struct token_keeper *keeper, enum token_error *error, struc
     keeper->description = description;
     keeper->epoch++;
     keeper->lost = false;
+    keeper->rescan = false;
     keeper->slow = false;
     pthread_mutex_unlock(&keeper->lock);
     set_state(keeper, TOKEN_READY, &(struct problem){.text = ""});
@@ -215,12 +219,30 @@ static void set_settled(struct token_keeper *keeper)
     pthread_mutex_unlock(&keeper->lock);
 }
 
+/* The lock is held, but not during the scan. */
+static void scan_again(struct token_keeper *keeper)
+{
+    uint64_t due = clock_now_ms() + SCAN_PAUSE_MS;
+    while (!keeper->lost && !keeper->stopping && wait_for_change(keeper, due))
+        continue;
+    keeper->rescan = false;
+    if (keeper->lost || keeper->stopping)
+        return;
+    pthread_mutex_unlock(&keeper->lock);
+    scan_keys(keeper);
+    pthread_mutex_lock(&keeper->lock);
+}
+
 /* Waits until the token is lost or no longer wanted and nobody uses it, and closes it. */
 static void guard(struct token_keeper *keeper, struct problem *problem)
 {
     pthread_mutex_lock(&keeper->lock);
-    while (!keeper->lost && !keeper->stopping)
-        pthread_cond_wait(&keeper->changed, &keeper->lock);
+    while (!keeper->lost && !keeper->stopping) {
+        if (keeper->rescan)
+            scan_again(keeper);
+        else
+            pthread_cond_wait(&keeper->changed, &keeper->lock);
+    }
     keeper->state = keeper->condemned ? TOKEN_DOWN : TOKEN_STARTING;
     while (keeper->users > 0)
         pthread_cond_wait(&keeper->changed, &keeper->lock);
@@ -471,6 +493,16 @@ void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct
 {
     if (lose(keeper, epoch, false, problem))
         log_warning("token %s: lost, and opened anew: %s", keeper->name, problem->text);
+}
+
+void token_keeper_rescan(struct token_keeper *keeper, uint64_t epoch)
+{
+    pthread_mutex_lock(&keeper->lock);
+    if (keeper->epoch == epoch && !keeper->lost) {
+        keeper->rescan = true;
+        pthread_cond_broadcast(&keeper->changed);
+    }
+    pthread_mutex_unlock(&keeper->lock);
 }
 
 void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,

@@ -80,6 +80,9 @@ uint64_t token_keeper_last_return(struct token_keeper *keeper);
 /* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
 
+/* A key of this epoch was not where it was found: all are looked for again. */
+void token_keeper_rescan(struct token_keeper *keeper, uint64_t epoch);
+
 /* The token of this epoch has signed wrongly: it is closed, and not used before a reload. */
 void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
                           const struct problem *problem);

@@ -46,6 +46,7 @@ struct session_pool {
     unsigned idle_count;
     unsigned open; /* idle, in use, or being opened */
     unsigned max;
+    _Atomic uint64_t opened; /* so far; counted before the session is used */
 };
 
 bool session_pool_init(struct session_pool *pool, unsigned max) MUST_USE;

@@ -20,6 +20,7 @@ struct search {
     struct wanted query_label, uri_label, uri_id;
     token_key_callback *callback;
     void *context;
+    uint64_t sessions; /* token_sessions_opened() */
     unsigned unusable;
     bool stopped; /* by the callback */
 };
@@ -207,6 +208,7 @@ static void call_back(struct search *search, const struct object *private,
 {
     struct token_key key = {.handle = private->handle,
                             .public_handle = public_handle,
+                            .sessions = search->sessions,
                             .type = public->type,
                             .bits = public->bits,
                             .spki = public->spki,
@@ -448,6 +450,7 @@ enum token_error token_find_keys_in_session(struct token *token, struct token_se
                             .callback = callback,
                             .context = context};
     enum token_error error = session_pool_check(token, session, problem);
+    search.sessions = token_sessions_opened(token);
     if (error == TOKEN_OK)
         error = find_keys(&search, problem);
     if (unusable != NULL)

@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -37,7 +38,9 @@ static CK_RV open_session(struct token *token, struct token_session *session)
     session->functions = token->functions;
     CK_RV rv = token->functions->C_OpenSession(token->slot.id, token->session_flags, NULL, NULL,
                                                &session->handle);
-    if (rv != CKR_OK)
+    if (rv == CKR_OK)
+        atomic_fetch_add(&token->pool.opened, 1);
+    else
         session->handle = CK_INVALID_HANDLE;
     return rv;
 }
@@ -141,6 +144,11 @@ void token_session_return(struct token *token, struct token_session *session, bo
     pthread_cond_signal(&pool->returned);
     pthread_mutex_unlock(&pool->lock);
     session->handle = CK_INVALID_HANDLE;
+}
+
+uint64_t token_sessions_opened(struct token *token)
+{
+    return atomic_load(&token->pool.opened);
 }
 
 void token_session_counts(struct token *token, unsigned *open, unsigned *in_use)

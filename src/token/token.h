@@ -108,6 +108,12 @@ enum token_error token_session_take(struct token *token, uint64_t deadline,
                                     struct problem *problem) MUST_USE;
 void token_session_return(struct token *token, struct token_session *session, bool broken);
 
+/*
+ * How many sessions were opened so far. Behind each new one may be a device that was away and has
+ * numbered its objects anew: what was known of a handle before must be shown again.
+ */
+uint64_t token_sessions_opened(struct token *token);
+
 /* Sessions open and in use now. */
 void token_session_counts(struct token *token, unsigned *open, unsigned *in_use);
 
@@ -131,6 +137,7 @@ const char *token_rv_name(CK_RV rv);
 struct token_key {
     CK_OBJECT_HANDLE handle;        /* of the private key; valid for this login */
     CK_OBJECT_HANDLE public_handle; /* of the public key object, or CK_INVALID_HANDLE */
+    uint64_t sessions;              /* token_sessions_opened() when it was found */
     enum key_type type;
     unsigned bits;           /* of the modulus or the group: 2048, 256, 521; Ed25519: 256 */
     uint8_t id[KEY_ID_SIZE]; /* SHA-256 of spki */

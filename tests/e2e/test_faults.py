@@ -116,3 +116,44 @@ def test_a_token_that_hangs_is_named_and_comes_back_by_itself(
         load.check()
     assert "token one: a call has taken" in cluster.log()
     assert "token one: answers again" in cluster.log()
+
+
+@pytest.fixture
+def twins(stage, directory, authority, make_immured, modules):
+    """Makes a token with two keys of one kind, a handle of which may come to name the other, and an
+    immured that has it by way of so many modules."""
+
+    def make(kind, count):
+        place = directory / "own"
+        place.mkdir()
+        place.chmod(0o755)
+        token = SoftToken(place, "own")
+        immured = make_immured(token.section() + GRANTS, token.env).start()
+        names = ("left", "right")
+        found = [make_key(immured, authority, place, name, kind) for name in names]
+        immured.stop()
+        return start_with(make_immured, token, modules[:count], token.env), found
+
+    return make
+
+
+@pytest.mark.parametrize("how", ["renumber", "vanish"])
+@pytest.mark.parametrize("kind", ["p256", "rsa2048"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_handle_that_comes_to_name_another_key_signs_for_no_one(
+    twins, modules, make_nginx, authority, count, kind, how
+):
+    immured, keys = twins(kind, count)
+    nginx = make_nginx(immured.socket)
+    nginx.configure(*((key.host, certificate_lines(key)) for key in keys)).start()
+    with Load(authority, nginx.port, [key.host for key in keys], rate=100) as load:
+        load.wait_for(20)
+        for _ in range(8):
+            for module in modules[:count]:
+                module.set(how)
+                time.sleep(0.1)
+                module.clear()
+                load.wait_for(20)
+        load.check()
+        assert load.slowest < DEADLINE, str(load)
+    assert "wrong signature" not in immured.log()  # which would end the token's service

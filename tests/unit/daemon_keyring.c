@@ -108,9 +108,9 @@ static void a_place_is_verified_until_the_key_is_found_anew(void **state)
     struct keyring_key found;
     assert_true(keyring_put(keyring, &key, 0, 1) && keyring_get(keyring, key.id, &found));
     assert_false(found.places[0].verified);
-    keyring_set_verified(keyring, key.id, 0, &elsewhere);
+    keyring_set_verified(keyring, key.id, 0, &elsewhere, 3);
     assert_true(keyring_get(keyring, key.id, &found) && !found.places[0].verified);
-    keyring_set_verified(keyring, key.id, 0, &found.places[0]);
+    keyring_set_verified(keyring, key.id, 0, &found.places[0], 3);
     assert_true(keyring_get(keyring, key.id, &found) && found.places[0].verified);
     assert_true(keyring_put(keyring, &key, 0, 2) && keyring_get(keyring, key.id, &found));
     assert_false(found.places[0].verified);
