@@ -10,9 +10,15 @@
 #include "base/log.h"
 #include "daemon/latency.h"
 
-/* Pauses between attempts: short enough for a network blip, long enough not to hammer an HSM. */
-#define RETRY_FIRST_MS 1000
-#define RETRY_MAX_MS   30000
+/*
+ * Pauses between attempts. Looking for a device that is away costs it nothing, and a login that
+ * succeeds costs no try of the PIN, so a token is back within a second. A login that fails, for
+ * whatever reason a device gives, may have been counted by it: such attempts are few.
+ */
+#define RETRY_FIRST_MS       100
+#define RETRY_MAX_MS         1000
+#define LOGIN_RETRY_FIRST_MS 1000
+#define LOGIN_RETRY_MAX_MS   30000
 
 /* A token that was up for less than this is treated as one that did not come up. */
 #define STABLE_MS 10000
@@ -43,6 +49,7 @@ struct token_keeper {
     enum token_keeper_state state;
     bool settled; /* its keys are known, or it has failed */
     bool lost, condemned, stopping, rescan;
+    atomic_bool flapping;    /* it was lost soon after it had come up, more than once in a row */
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
     uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
@@ -106,12 +113,14 @@ static enum token_error login_with_configured_pin(struct token_keeper *keeper, s
 }
 
 static enum token_error open_token(struct token_keeper *keeper, struct token **token,
-                                   struct token_description *description, struct problem *problem)
+                                   struct token_description *description, bool *login_failed,
+                                   struct problem *problem)
 {
     enum token_error error = token_open(&keeper->settings.config->settings, token, problem);
     if (error != TOKEN_OK)
         return error;
     error = login_with_configured_pin(keeper, *token, problem);
+    *login_failed = error != TOKEN_OK && error != TOKEN_UNAVAILABLE;
     if (error == TOKEN_OK)
         error = token_describe(*token, description, problem);
     if (error != TOKEN_OK) {
@@ -121,12 +130,13 @@ static enum token_error open_token(struct token_keeper *keeper, struct token **t
     return error;
 }
 
-static bool bring_up(struct token_keeper *keeper, enum token_error *error, struct problem *problem)
+static bool bring_up(struct token_keeper *keeper, enum token_error *error, bool *login_failed,
+                     struct problem *problem)
 {
     uint64_t start = clock_now_ms();
     struct token *token = NULL;
     struct token_description description;
-    *error = open_token(keeper, &token, &description, problem);
+    *error = open_token(keeper, &token, &description, login_failed, problem);
     if (*error != TOKEN_OK)
         return false;
 
@@ -139,9 +149,10 @@ static bool bring_up(struct token_keeper *keeper, enum token_error *error, struc
     keeper->slow = false;
     pthread_mutex_unlock(&keeper->lock);
     set_state(keeper, TOKEN_READY, &(struct problem){.text = ""});
-    log_notice("token %s: up: label \"%s\", serial %s, %s %s, in %llu ms", keeper->name,
-               description.label, description.serial, description.manufacturer, description.model,
-               (unsigned long long)(clock_now_ms() - start));
+    log_line(keeper->flapping ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE,
+             "token %s: up: label \"%s\", serial %s, %s %s, in %llu ms", keeper->name,
+             description.label, description.serial, description.manufacturer, description.model,
+             (unsigned long long)(clock_now_ms() - start));
     return true;
 }
 
@@ -203,9 +214,10 @@ static void scan_keys(struct token_keeper *keeper)
             token_keeper_lost(keeper, scan.epoch, &problem);
         return;
     }
-    log_info("token %s: %zu keys found in %llu ms", keeper->name, scan.keys,
+    log_line(keeper->flapping ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+             "token %s: %zu keys found in %llu ms", keeper->name, scan.keys,
              (unsigned long long)(clock_now_ms() - start));
-    if (unusable > 0)
+    if (unusable > 0 && !keeper->flapping)
         log_warning("token %s: %u private keys cannot be used, because their type is unknown or "
                     "their public key is not on the token: see immure-key(1)",
                     keeper->name, unusable);
@@ -217,6 +229,14 @@ static void set_settled(struct token_keeper *keeper)
     keeper->settled = true;
     pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
+}
+
+/* The lock is held. */
+static void settle_down(struct token_keeper *keeper)
+{
+    keeper->flapping = false;
+    log_notice("token %s: has been up for %d s and is taken to be well again", keeper->name,
+               STABLE_MS / 1000);
 }
 
 /* The lock is held, but not during the scan. */
@@ -236,12 +256,15 @@ static void scan_again(struct token_keeper *keeper)
 /* Waits until the token is lost or no longer wanted and nobody uses it, and closes it. */
 static void guard(struct token_keeper *keeper, struct problem *problem)
 {
+    uint64_t stable = clock_now_ms() + STABLE_MS;
     pthread_mutex_lock(&keeper->lock);
     while (!keeper->lost && !keeper->stopping) {
         if (keeper->rescan)
             scan_again(keeper);
-        else
+        else if (!keeper->flapping)
             pthread_cond_wait(&keeper->changed, &keeper->lock);
+        else if (!wait_for_change(keeper, stable))
+            settle_down(keeper);
     }
     keeper->state = keeper->condemned ? TOKEN_DOWN : TOKEN_STARTING;
     while (keeper->users > 0)
@@ -261,12 +284,15 @@ struct retry {
     struct problem told; /* logged last */
 };
 
-static void schedule(struct retry *retry)
+static uint64_t within(uint64_t pause, uint64_t first, uint64_t max)
+{
+    return pause < first ? first : pause > max ? max : pause;
+}
+
+static void schedule(struct retry *retry, uint64_t first, uint64_t max)
 {
     retry->due = clock_now_ms() + retry->pause;
-    retry->pause = retry->pause == 0 ? RETRY_FIRST_MS : retry->pause * 2;
-    if (retry->pause > RETRY_MAX_MS)
-        retry->pause = RETRY_MAX_MS;
+    retry->pause = within(retry->pause * 2, first, max);
 }
 
 static void go_down(struct token_keeper *keeper, struct retry *retry, const struct problem *problem)
@@ -281,15 +307,30 @@ static void go_down(struct token_keeper *keeper, struct retry *retry, const stru
     log_error("%s%s", problem->text, retry->due == 0 ? "" : " (tried again by and by)");
 }
 
-static void opening_failed(struct token_keeper *keeper, struct retry *retry, bool final,
-                           const struct problem *problem)
+static void opening_failed(struct token_keeper *keeper, struct retry *retry, bool login_failed,
+                           bool final, const struct problem *problem)
 {
-    if (retry->pause == 0)
-        retry->pause = RETRY_FIRST_MS;
-    schedule(retry);
+    uint64_t first = login_failed ? LOGIN_RETRY_FIRST_MS : RETRY_FIRST_MS;
+    uint64_t max = login_failed ? LOGIN_RETRY_MAX_MS : RETRY_MAX_MS;
+    retry->pause = within(retry->pause, first, max);
+    schedule(retry, first, max);
     if (final)
         retry->due = 0;
     go_down(keeper, retry, problem);
+}
+
+/* Lost again so soon: what is the same each time is logged once. */
+static void note_flapping(struct token_keeper *keeper, const struct retry *retry)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool first = !keeper->flapping && retry->pause > RETRY_FIRST_MS && !keeper->condemned &&
+                 !keeper->stopping;
+    keeper->flapping |= first;
+    pthread_mutex_unlock(&keeper->lock);
+    if (first)
+        log_warning("token %s: comes up and is lost again; it is opened anew every %d ms at most, "
+                    "and no more is said of it until it stays up for %d s",
+                    keeper->name, RETRY_MAX_MS, STABLE_MS / 1000);
 }
 
 /* One life of the token: opened, used, lost. */
@@ -297,20 +338,24 @@ static void live(struct token_keeper *keeper, struct retry *retry)
 {
     enum token_error error;
     struct problem problem;
-    if (!bring_up(keeper, &error, &problem)) {
+    bool login_failed = false;
+    if (!bring_up(keeper, &error, &login_failed, &problem)) {
         bool final = error == TOKEN_PIN_INCORRECT || error == TOKEN_PIN_LOCKED;
-        opening_failed(keeper, retry, final, &problem);
+        opening_failed(keeper, retry, login_failed, final, &problem);
         return;
     }
     uint64_t start = clock_now_ms();
-    retry->told.text[0] = '\0';
+    if (!keeper->flapping)
+        retry->told.text[0] = '\0';
     scan_keys(keeper);
     set_settled(keeper);
     guard(keeper, &problem);
     if (clock_now_ms() - start >= STABLE_MS)
         retry->pause = 0;
     bool at_once = retry->pause == 0 && !keeper->condemned;
-    schedule(retry);
+    note_flapping(keeper, retry);
+    retry->pause = at_once ? 0 : within(retry->pause, RETRY_FIRST_MS, RETRY_MAX_MS);
+    schedule(retry, RETRY_FIRST_MS, RETRY_MAX_MS);
     if (keeper->condemned) /* written once, before guard() returned */
         retry->due = 0;
     if (!at_once && is_wanted(keeper))
@@ -492,7 +537,8 @@ static bool lose(struct token_keeper *keeper, uint64_t epoch, bool condemned,
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem)
 {
     if (lose(keeper, epoch, false, problem))
-        log_warning("token %s: lost, and opened anew: %s", keeper->name, problem->text);
+        log_line(keeper->flapping ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
+                 "token %s: lost, and opened anew: %s", keeper->name, problem->text);
 }
 
 void token_keeper_rescan(struct token_keeper *keeper, uint64_t epoch)

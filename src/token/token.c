@@ -325,7 +325,9 @@ static enum token_error log_in(struct token *token, const struct token_session *
     if (rv == CKR_USER_ALREADY_LOGGED_IN)
         rv = CKR_OK;
     token->logged_in = rv == CKR_OK;
-    return token_error_of(token, rv, "login", problem);
+    enum token_error error = token_error_of(token, rv, "login", problem);
+    /* Of any cause: also of a PIN that the device has counted as wrong. */
+    return rv == CKR_GENERAL_ERROR ? TOKEN_FAILED : error;
 }
 
 enum token_error token_login(struct token *token, const struct pin *pin, struct problem *problem)

@@ -71,7 +71,8 @@ void token_close(struct token *token);
 /*
  * C_Login as CKU_USER with this PIN, once; also opens the pool's first session, which keeps the
  * login alive. Tries nothing when the token says that one try is left (CKF_USER_PIN_FINAL_TRY)
- * or none (CKF_USER_PIN_LOCKED). CKR_USER_ALREADY_LOGGED_IN is success. With CKF_PROTECTED_
+ * or none (CKF_USER_PIN_LOCKED). CKR_USER_ALREADY_LOGGED_IN is success. TOKEN_UNAVAILABLE: the
+ * token has not judged the PIN; after other errors it may have counted a try. With CKF_PROTECTED_
  * AUTHENTICATION_PATH the PIN may be NULL; a token without CKF_LOGIN_REQUIRED needs none.
  */
 enum token_error token_login(struct token *token, const struct pin *pin,
