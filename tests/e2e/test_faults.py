@@ -4,6 +4,8 @@ import json
 import socket
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from harness.faulty import faulty_modules, faulty_sections
@@ -11,10 +13,14 @@ from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.pki import make_key
 from harness.process import wait_until
-from harness.token import GRANTS, PIN, SoftToken, write_private
+from harness.token import GRANTS, SoftToken
 
 # The client's deadline, in seconds: what is slower has failed.
 DEADLINE = 2.0
+# How long a token may take to serve again when its fault has ended, on a busy machine.
+RECOVERY = 1.5
+# What nobody waits for is done sooner than this, on a busy machine as well.
+NOTICEABLE = 0.5
 
 
 @pytest.fixture
@@ -157,3 +163,71 @@ def test_a_handle_that_comes_to_name_another_key_signs_for_no_one(
         load.check()
         assert load.slowest < DEADLINE, str(load)
     assert "wrong signature" not in immured.log()  # which would end the token's service
+
+
+def handshake(authority, port, host):
+    """Seconds until it has ended, and whether it did so well."""
+    context = ssl.create_default_context(cafile=authority.certificate)
+    start = time.monotonic()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname=host):
+                return time.monotonic() - start, True
+    except OSError:
+        return time.monotonic() - start, False
+
+
+@contextmanager
+def established(authority, port, host):
+    """A function that makes a request on a connection that was there before, and returns how
+    long it took."""
+    context = ssl.create_default_context(cafile=authority.certificate)
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+    def ask():
+        start = time.monotonic()
+        connection.sendall(request)
+        assert b"200 OK" in connection.recv(4096)
+        return time.monotonic() - start
+
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname=host) as connection:
+            yield ask
+
+
+@pytest.mark.parametrize("hosting", ["by module"], indirect=True)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "hang",
+        "fail 0x30",
+        "fail 0x06",
+        "fail 0x60",  # CKR_KEY_HANDLE_INVALID
+        "drop; hang C_OpenSession",
+        "drop; sessions 0",
+        "logout; fail 0x32 C_Login",
+        "vanish",
+        "stuck 0x30; fail 0x30 C_Initialize",
+    ],
+)
+def test_with_no_token_left_errors_are_in_time_and_all_is_well_when_it_is_back(
+    make_immured, token, modules, make_nginx, authority, keys, fault
+):
+    immured, key = start_with(make_immured, token, modules[:1]), keys["p256"]
+    nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
+    workers = nginx.workers()
+    with ThreadPoolExecutor(4) as pool, established(authority, nginx.port, key.host) as ask:
+        modules[0].set(*fault.split("; "))
+        for _ in range(3):
+            others = [pool.submit(handshake, authority, nginx.port, key.host) for _ in range(4)]
+            waits = [ask() for _ in range(5)]
+            assert max(waits) < NOTICEABLE, waits
+            ended = [other.result() for other in others]
+            assert all(not well and taken < DEADLINE + NOTICEABLE for taken, well in ended), ended
+        modules[0].clear()
+        back = time.monotonic()
+        while not handshake(authority, nginx.port, key.host)[1]:
+            assert time.monotonic() - back < RECOVERY, immured.log()
+        assert time.monotonic() - back < RECOVERY, immured.log()
+        assert ask() < NOTICEABLE
+    assert nginx.workers() == workers
