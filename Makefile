@@ -3,6 +3,7 @@
 BUILD   ?= build
 PREFIX  ?= /usr
 DESTDIR ?=
+SOAK_SECONDS ?= 600
 CONF    := $(DESTDIR)/etc/immure/immure.conf
 
 all: $(BUILD)/build.ninja
@@ -31,6 +32,11 @@ test:
 bench:
 	@bench/run $(BENCH)
 
+# SOAK_SECONDS=60: shorter than ten minutes
+soak: all
+	@tools/install-packages build nginx test
+	@tools/soak --seconds $(SOAK_SECONDS)
+
 lint:
 	@tools/lint
 
@@ -43,8 +49,9 @@ help:
 	@echo 'make demo-stop  end the demo and remove what it made'
 	@echo 'make test       as root: install what is missing and run every test'
 	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
+	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
 	@echo 'make lint       clang-format, cppcheck and clang-tidy'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test bench lint clean help
+.PHONY: all install demo demo-stop test bench soak lint clean help

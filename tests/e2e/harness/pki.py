@@ -58,11 +58,11 @@ class Authority:
         )
         return certificate
 
-    def file_key(self, name, host):
+    def file_key(self, name, host, algorithm="ec -pkeyopt ec_paramgen_curve:P-256"):
         """A key and certificate in files: (key, certificate)."""
         key, csr, certificate = (self.directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
         self.openssl(
-            *"req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(),
+            *f"req -new -nodes -newkey {algorithm}".split(),
             *("-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"),
             *("-keyout", key, "-out", csr),
         )

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -93,20 +94,24 @@ class Immured:
     def start(self, timeout=10):
         before = len(self.log())
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen(
-                as_daemon(self.stage.immured, "-c", self.conf),
-                env=self.env | {"ASAN_OPTIONS": "detect_leaks=1"},  # with the fast unwinder
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = self.spawn(as_daemon(self.stage.immured, "-c", self.conf), log)
         wait_until(self.is_listening, f"immured on {self.socket}")
         # A SoftHSM login rewrites a file, and another process that opens the token just then
         # finds none. So nobody else does until the token is up, or known not to come up.
         settled = re.compile(" keys found | looked up when |] error: token ")
         wait_until(lambda: settled.search(self.log(), before), "immured's token", timeout)
         return self
+
+    def spawn(self, command, log, **options):
+        return subprocess.Popen(
+            command,
+            env=self.env | {"ASAN_OPTIONS": "detect_leaks=1"},  # with the fast unwinder
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            **options,
+        )
 
     def is_listening(self):
         assert self.process.poll() is None, f"immured ended: {self.log()}"
@@ -160,6 +165,32 @@ class Immured:
         """immure as the token's owner."""
         command = as_daemon(self.stage.immure, *arguments)
         return run(*command, env=self.env, status=status, input=input, timeout=timeout)
+
+
+class ActivatedImmured(Immured):
+    """An immured whose socket another process holds, as systemd does: it outlives immured."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(str(self.socket))
+        self.socket.chmod(0o666)
+        self.listener.listen(1024)
+
+    def spawn(self, command, log):
+        # sd_listen_fds(3): the descriptor is 3, and LISTEN_PID the process that is to take it.
+        take = 'exec 3<&"$0"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        descriptor = self.listener.fileno()
+        wrapped = ("bash", "-c", take, str(descriptor), *map(str, command))
+        return super().spawn(wrapped, log, pass_fds=[descriptor])
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self):
+        self.stop()
+        self.listener.close()
 
 
 def end_child(process, timeout=10):

@@ -1,0 +1,23 @@
+"""A short soak; `make soak` makes a long one."""
+
+import random
+
+import pytest
+from harness.soak import Soak
+from harness.soak_report import as_text, report_of
+
+SECONDS = 45
+
+
+@pytest.mark.slow
+def test_faults_in_random_order_fail_no_handshake_and_leave_nothing_behind(
+    stage, authority, directory
+):
+    if not stage.nginx_module.exists():
+        pytest.skip("the nginx module was not built: nginx-dev is not here")
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    with Soak(stage, authority, directory, seed) as soak:
+        soak.run(SECONDS)
+        report = report_of(soak, seed)
+    assert not report["problems"], as_text(report)
