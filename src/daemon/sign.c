@@ -129,7 +129,7 @@ static enum wire_status check_digest(struct signing *signing)
 
 /* --- On which token --- */
 
-/* The order in which tokens are taken; the fewest calls in flight decide between equals. */
+/* The order in which tokens are taken. */
 static int rank(const struct token_keeper_glance *glance)
 {
     if (glance->state == TOKEN_READY)
@@ -137,17 +137,30 @@ static int rank(const struct token_keeper_glance *glance)
     return glance->state == TOKEN_STARTING ? 2 : 3;
 }
 
+/*
+ * Between equals the fewest calls in flight decide, then the longest rest: so all are in use, and
+ * what befalls one is known before it is needed.
+ */
+static bool is_better(const struct token_keeper_glance *glance,
+                      const struct token_keeper_glance *best)
+{
+    if (rank(glance) != rank(best))
+        return rank(glance) < rank(best);
+    if (glance->in_flight != best->in_flight)
+        return glance->in_flight < best->in_flight;
+    return glance->last_return < best->last_return;
+}
+
 static bool choose_token(const struct signing *signing, size_t *chosen)
 {
     const struct worker *worker = signing->request->worker;
-    struct token_keeper_glance best;
+    struct token_keeper_glance best = {.in_flight = 0};
     bool found = false;
     for (size_t i = 0; i < worker->config->token_count; i++) {
         if (signing->key.places[i].epoch == 0 || (signing->tried & UINT32_C(1) << i) != 0)
             continue;
         const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
-        if (found && (rank(&glance) > rank(&best) ||
-                      (rank(&glance) == rank(&best) && glance.in_flight >= best.in_flight)))
+        if (found && !is_better(&glance, &best))
             continue;
         found = true;
         best = glance;

@@ -603,6 +603,7 @@ struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper)
         .in_flight = keeper->users + keeper->waiting,
         .has_room = has_room(keeper),
         .slow = keeper->slow,
+        .last_return = keeper->last_return,
     };
     pthread_mutex_unlock(&keeper->lock);
     return glance;
