@@ -16,7 +16,7 @@
  * whatever reason a device gives, may have been counted by it: such attempts are few.
  */
 #define RETRY_FIRST_MS       100
-#define RETRY_MAX_MS         1000
+#define RETRY_MAX_MS         500
 #define LOGIN_RETRY_FIRST_MS 1000
 #define LOGIN_RETRY_MAX_MS   30000
 
@@ -58,7 +58,7 @@ struct token_keeper {
     struct backlog backlog;
     uint64_t signatures, failures;
     struct latency latency; /* of the signatures */
-    bool slow;              /* a call hangs, and none has ended well since */
+    bool slow;              /* a call hangs; others are under way, and none has ended well */
     struct problem problem;
     struct token_description description;
 };
@@ -464,26 +464,28 @@ enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadlin
     return error;
 }
 
-/* True: the token was slow, and is not any more. The lock is held. */
-static bool count(struct token_keeper *keeper, const struct token_use *use)
+/* The lock is held. */
+static void count(struct token_keeper *keeper, const struct token_use *use)
 {
-    bool recovered = use->success && keeper->slow;
     if (!use->success) {
         keeper->failures++;
-        return false;
+        return;
     }
     keeper->signatures++;
-    keeper->slow = false;
     latency_add(&keeper->latency, use->milliseconds);
-    return recovered;
 }
 
 void token_keeper_return(struct token_keeper *keeper, const struct token_use *use)
 {
     pthread_mutex_lock(&keeper->lock);
-    bool recovered = use != NULL && count(keeper, use);
+    if (use != NULL)
+        count(keeper, use);
     keeper->last_return = clock_now_ms();
-    if (--keeper->users == 0 && (keeper->lost || keeper->stopping))
+    keeper->users--;
+    /* The last of the calls that hung may have ended with an error: then the next one shows. */
+    bool recovered = keeper->slow && ((use != NULL && use->success) || keeper->users == 0);
+    keeper->slow &= !recovered;
+    if (keeper->users == 0 && (keeper->lost || keeper->stopping))
         pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
     if (recovered)

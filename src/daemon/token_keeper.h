@@ -95,7 +95,7 @@ struct token_keeper_glance {
     enum token_keeper_state state;
     unsigned in_flight;
     bool has_room;
-    bool slow;            /* a call hangs, and none has ended well since */
+    bool slow;            /* a call hangs; others are under way, and none has ended well */
     uint64_t last_return; /* as token_keeper_last_return() */
 };
 struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper) MUST_USE;

@@ -231,3 +231,21 @@ def test_with_no_token_left_errors_are_in_time_and_all_is_well_when_it_is_back(
         assert time.monotonic() - back < RECOVERY, immured.log()
         assert ask() < NOTICEABLE
     assert nginx.workers() == workers
+
+
+def test_a_token_whose_call_hung_and_then_failed_is_tried_again(
+    cluster, modules, make_nginx, authority, keys
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    with Load(authority, nginx.port, [key.host], rate=50) as load:
+        load.wait_for(20)
+        modules[0].set("hang", "fail 0x06")  # CKR_FUNCTION_FAILED: no reason to open it anew
+        wait_until(lambda: tokens(cluster)["one"]["state"] == "slow", "the token's state")
+        modules[0].set("fail 0x06")
+        wait_until(lambda: tokens(cluster)["one"]["in_flight"] == 0, "the end of the calls")
+        modules[0].clear()
+        before = tokens(cluster)["one"]["signatures"]
+        load.wait_for(50)
+        assert tokens(cluster)["one"]["signatures"] > before
+        load.check()
