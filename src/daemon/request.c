@@ -49,6 +49,7 @@ enum wire_status request_status_of(enum token_error error)
     case TOKEN_OK:
         return WIRE_OK;
     case TOKEN_NO_SESSION:
+    case TOKEN_BUSY:
         return WIRE_BUSY;
     case TOKEN_KEY_GONE:
         return WIRE_UNKNOWN_KEY;

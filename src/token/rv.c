@@ -13,6 +13,14 @@
     {                                                                                              \
         rv, #rv, TOKEN_UNAVAILABLE, hint                                                           \
     }
+/*
+ * What AWS CloudHSM says when it has too much to do, with its Client SDK 5 and 3 (AWS CloudHSM
+ * User Guide, "HSM throttling"); applications are to repeat the call.
+ */
+#define BUSY(rv)                                                                                   \
+    {                                                                                              \
+        rv, #rv, TOKEN_BUSY, "the device has too much to do, or " ASK_LOG                          \
+    }
 #define UNSUPPORTED(rv)                                                                            \
     {                                                                                              \
         rv, #rv, TOKEN_UNSUPPORTED, "the token has no mechanism for it"                            \
@@ -39,7 +47,7 @@ static const struct rv {
     UNAVAILABLE(CKR_HOST_MEMORY, "out of memory, or the module's daemon is not running"),
     UNAVAILABLE(CKR_SLOT_ID_INVALID, "the slot is gone; " IS_LATER),
     UNAVAILABLE(CKR_GENERAL_ERROR, ASK_LOG),
-    FAILED(CKR_FUNCTION_FAILED, ASK_LOG),
+    BUSY(CKR_FUNCTION_FAILED),
     FAILED(CKR_ARGUMENTS_BAD, "check library-parameters if the module needs them"),
     FAILED(CKR_NO_EVENT, NULL),
     FAILED(CKR_NEED_TO_CREATE_THREADS, NULL),
@@ -72,7 +80,7 @@ static const struct rv {
     UNSUPPORTED(CKR_MECHANISM_INVALID),
     UNSUPPORTED(CKR_MECHANISM_PARAM_INVALID),
     KEY_GONE(CKR_OBJECT_HANDLE_INVALID),
-    FAILED(CKR_OPERATION_ACTIVE, NULL),
+    BUSY(CKR_OPERATION_ACTIVE),
     FAILED(CKR_OPERATION_NOT_INITIALIZED, NULL),
     PIN_REFUSED(CKR_PIN_INCORRECT, "it is not tried again; check the PIN that is configured"),
     PIN_REFUSED(CKR_PIN_INVALID, "the PIN has characters that the token does not take"),

@@ -45,6 +45,7 @@ enum token_error {
     TOKEN_UNSUPPORTED = -6,   /* the token has no mechanism for it */
     TOKEN_BAD_URI = -7,       /* not RFC 7512, or it names no token, or several */
     TOKEN_FAILED = -8,        /* any other CK_RV; the problem names it */
+    TOKEN_BUSY = -9,          /* the device has too much to do, it seems: ask again soon */
 };
 
 struct token_settings {
@@ -120,7 +121,7 @@ void token_session_counts(struct token *token, unsigned *open, unsigned *in_use)
 
 /*
  * What a CK_RV means for the caller: TOKEN_OK, TOKEN_UNAVAILABLE for a lost session, login,
- * device or library, TOKEN_KEY_GONE, TOKEN_UNSUPPORTED, else TOKEN_FAILED. The problem says
+ * device or library, TOKEN_BUSY, TOKEN_KEY_GONE, TOKEN_UNSUPPORTED, else TOKEN_FAILED. The problem says
  * `what` failed, on which token, with the CK_RV's name, and what to do where that is known.
  */
 enum token_error token_error_of(struct token *token, CK_RV rv, const char *what,

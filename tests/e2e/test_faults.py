@@ -13,7 +13,7 @@ from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.pki import make_key
 from harness.process import wait_until
-from harness.token import GRANTS, SoftToken
+from harness.token import GRANTS, PIN, SoftToken, write_private
 
 # The client's deadline, in seconds: what is slower has failed.
 DEADLINE = 2.0
@@ -249,3 +249,19 @@ def test_a_token_whose_call_hung_and_then_failed_is_tried_again(
         load.wait_for(50)
         assert tokens(cluster)["one"]["signatures"] > before
         load.check()
+
+
+def test_a_device_that_throttles_is_asked_again(
+    make_immured, token, modules, make_nginx, authority, keys, directory
+):
+    """AWS CloudHSM: it refuses calls when it is busy, and its PIN has the user in it."""
+    pin_file = write_private(directory / "user-pin", f"crypto-user:{PIN}\n")
+    section = token.section(module=modules[0].path, pin_file=pin_file)
+    immured = make_immured(section + GRANTS, {"IMMURE_DELAY_FAULTS": "profile cloudhsm"}).start()
+    served = [keys["p256"], keys["rsa2048"]]
+    nginx = make_nginx(immured.socket)
+    nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
+    with Load(authority, nginx.port, [key.host for key in served]) as load:
+        load.wait_for(200)
+        load.check()
+    assert tokens(immured)["soft"]["failures"] > 0

@@ -86,7 +86,8 @@ class Soak:
         second_token(token, TOKENS[1])
         sections = "".join(
             token.section(module=module.path, label=name).replace("[token soft]", f"[token {name}]")
-            + f"max-sessions = {SESSIONS}\n"
+            # Or the wrong signatures of one fault would be found with RSA keys alone.
+            + f"max-sessions = {SESSIONS}\nverify-signatures = always\n"
             for name, module in zip(TOKENS, self.modules)
         )
         return sections + GRANTS, token.env | {"IMMURE_DELAY_MS": "2"}
