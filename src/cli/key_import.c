@@ -53,7 +53,7 @@ static enum exit_status bring_in(struct key_pair *pair, const struct key_kind *k
     enum token_error error = TOKEN_UNSUPPORTED;
     if (key_wrap_available(pair->token))
         error = key_wrap_import(pair, kind, pkey, &problem);
-    if (error == TOKEN_UNSUPPORTED || error == TOKEN_FAILED) {
+    if (error == TOKEN_UNSUPPORTED || error == TOKEN_FAILED || error == TOKEN_BUSY) {
         report_warning("the key passes the token's module unencrypted (%s)", problem.text);
         error = key_object_create_private(pair, kind, pkey, &problem);
     }

@@ -249,8 +249,10 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     const struct key_place *place = &signing->key.places[index];
     struct token *token = NULL;
     uint64_t epoch = 0;
+    /* Nobody waits for a token to come up where another one just has no room. */
+    uint64_t until = request->full == NULL ? request->deadline : 0;
     enum token_error error =
-        request_take_token(request, index, request->deadline, &token, &epoch, &request->problem);
+        request_take_token(request, index, until, &token, &epoch, &request->problem);
     if (error != TOKEN_OK)
         return request_status_of(error);
     bool current = epoch == place->epoch;
@@ -275,7 +277,15 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
     return request_status_of(error);
 }
 
-/* Tries one token after the other; a key that must be looked up again outranks other failures. */
+/* What there is still hope in tells the client, or has the request wait here, before all else. */
+static int hope_in(enum wire_status status)
+{
+    if (status == WIRE_BUSY)
+        return 2;
+    return status == WIRE_UNKNOWN_KEY ? 1 : 0;
+}
+
+/* Tries one token after the other. */
 static enum wire_status sign_on_any(struct signing *signing)
 {
     struct request *request = signing->request;
@@ -290,7 +300,7 @@ static enum wire_status sign_on_any(struct signing *signing)
         enum wire_status status = sign_on(signing, index);
         if (status == WIRE_OK)
             return WIRE_OK;
-        if (first || result != WIRE_UNKNOWN_KEY) {
+        if (first || hope_in(status) >= hope_in(result)) {
             result = status;
             worst = request->problem;
         }

@@ -34,8 +34,8 @@ def cluster(make_immured, token, modules):
     return start_with(make_immured, token, modules)
 
 
-def start_with(make_immured, token, modules, env=None):
-    sections = faulty_sections(token, modules)
+def start_with(make_immured, token, modules, env=None, lines=""):
+    sections = faulty_sections(token, modules, lines=lines)
     immured = make_immured(sections + GRANTS, {"IMMURE_DELAY_MS": "2"} | (env or {})).start()
     wait_until(lambda: immured.log().count(" keys found ") == len(modules), "all tokens")
     return immured
@@ -265,3 +265,26 @@ def test_a_device_that_throttles_is_asked_again(
         load.wait_for(200)
         load.check()
     assert tokens(immured)["soft"]["failures"] > 0
+
+
+@pytest.mark.parametrize("fault", ["wrong", "vanish", "hang C_Initialize; fail 0x30"])
+def test_requests_wait_for_the_token_that_is_left_when_it_has_no_room(
+    make_immured, token, modules, make_nginx, authority, keys, fault
+):
+    immured = start_with(
+        make_immured, token, modules, {"IMMURE_DELAY_MS": "20"}, "max-sessions = 2\n"
+    )
+    served = keys["p256"], keys["rsa2048"]
+    nginx = make_nginx(immured.socket)
+    nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
+    # Of the RSA key it is noticed; the other key's place on the token is not out of date by that.
+    with Load(authority, nginx.port, [served[1].host], threads=1) as noticing:
+        modules[0].set(*fault.split("; "))
+        wait_until(lambda: tokens(immured)["one"]["state"] in ("starting", "down"), "the loss")
+        noticing.check()
+    with Load(authority, nginx.port, [served[0].host], threads=12) as load:
+        load.wait_for(200)
+        time.sleep(DEADLINE)
+        load.check()
+        assert load.slowest < DEADLINE / 2, str(load)
+        modules[0].clear()
