@@ -22,7 +22,7 @@ struct keyring;
 
 struct key_place {
     CK_OBJECT_HANDLE handle;
-    uint64_t epoch; /* 0: not on this token, as far as is known */
+    uint64_t epoch;    /* 0: not on this token, as far as is known */
     uint64_t sessions; /* token_sessions_opened() when the handle was last shown to be right */
     bool verified;     /* a signature from here was right */
 };

@@ -121,8 +121,8 @@ void token_session_counts(struct token *token, unsigned *open, unsigned *in_use)
 
 /*
  * What a CK_RV means for the caller: TOKEN_OK, TOKEN_UNAVAILABLE for a lost session, login,
- * device or library, TOKEN_BUSY, TOKEN_KEY_GONE, TOKEN_UNSUPPORTED, else TOKEN_FAILED. The problem says
- * `what` failed, on which token, with the CK_RV's name, and what to do where that is known.
+ * device or library, TOKEN_BUSY, TOKEN_KEY_GONE, TOKEN_UNSUPPORTED, else TOKEN_FAILED. The problem
+ * says `what` failed, on which token, with the CK_RV's name, and what to do where that is known.
  */
 enum token_error token_error_of(struct token *token, CK_RV rv, const char *what,
                                 struct problem *problem);
