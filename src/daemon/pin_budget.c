@@ -21,6 +21,7 @@
 
 /* As long as a network HSM may take to answer a login. */
 #define OTHER_WORKER_WAIT_S 5
+#define LOOK_AGAIN_MS       10
 
 #define TAG_SIZE 32
 
@@ -150,12 +151,15 @@ static struct pin_attempt *attempt_of(struct pin_budget *budget, const unsigned 
     return attempt;
 }
 
+/* It is held for as long as a login takes, by another worker during a reload: looked at anew. */
 static bool lock_attempt(struct pin_attempt *attempt)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += OTHER_WORKER_WAIT_S;
-    return lock_result(attempt, pthread_mutex_clocklock(&attempt->lock, CLOCK_MONOTONIC, &until));
+    const struct timespec pause = clock_timespec(LOOK_AGAIN_MS);
+    uint64_t deadline = clock_now_ms() + OTHER_WORKER_WAIT_S * UINT64_C(1000);
+    int error;
+    while ((error = pthread_mutex_trylock(&attempt->lock)) == EBUSY && clock_left_ms(deadline) > 0)
+        nanosleep(&pause, NULL);
+    return lock_result(attempt, error);
 }
 
 static enum token_error judge(const struct pin_attempt *attempt, const unsigned char tag[TAG_SIZE],

@@ -407,12 +407,7 @@ bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline)
     pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
     struct timespec until = clock_timespec(deadline);
-    if (pthread_clockjoin_np(keeper->thread, NULL, CLOCK_MONOTONIC, &until) != 0)
-        return false;
-    pthread_cond_destroy(&keeper->changed);
-    pthread_mutex_destroy(&keeper->lock);
-    free(keeper);
-    return true;
+    return pthread_clockjoin_np(keeper->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
 }
 
 /* --- For requests --- */

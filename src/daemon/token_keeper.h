@@ -41,8 +41,9 @@ struct token_keeper_settings {
 struct token_keeper *token_keeper_new(const struct token_keeper_settings *settings) MUST_USE;
 
 /*
- * Closes the token when its last user has returned it, ends the thread and frees the keeper. At
- * `deadline` (base/clock.h) it gives up: false, and the keeper must stay as it is.
+ * Closes the token when its last user has returned it, and ends the thread. At `deadline`
+ * (base/clock.h) it gives up: false. The keeper itself stays until the process ends, for threads
+ * that may still look at it.
  */
 bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
 
