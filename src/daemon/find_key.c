@@ -180,8 +180,10 @@ static enum token_error search_token(struct search *search, size_t index, uint64
     if (error != TOKEN_OK)
         return error;
     search->token_index = index;
+    call_begin(search->request->call, search->request, index);
     error = token_find_keys(search->token, &search->query, search->request->deadline, on_key,
                             search, NULL, problem);
+    call_end(search->request->call);
     token_keeper_return(keeper, NULL);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, search->epoch, problem);
@@ -202,7 +204,8 @@ static enum token_error search_tokens(struct search *search, struct problem *pro
         result = TOKEN_OK;
         for (size_t i = 0; i < count; i++) {
             bool slow = token_keeper_glance(search->request->worker->keepers[i]).slow;
-            if (searched[i] || (pass == 0 && slow))
+            bool passed_over = (search->request->passed_over & UINT32_C(1) << i) != 0;
+            if (searched[i] || passed_over || (pass == 0 && slow))
                 continue;
             struct problem this_problem;
             enum token_error error = search_token(search, i, deadline, &this_problem);
@@ -232,7 +235,7 @@ static enum wire_status conclude(struct search *search, enum token_error error,
         request->problem = *token_problem;
         return request_status_of(error);
     }
-    if (search->by == WIRE_FIND_PUBLIC_KEY)
+    if (search->by == WIRE_FIND_PUBLIC_KEY && request->passed_over == 0)
         keyring_set_missing(request->worker->keyring, search->wanted_id);
     return problem_set(&request->problem, WIRE_KEY_NOT_FOUND,
                        "key %s is on no token: it was destroyed, or belongs to a token that %s "

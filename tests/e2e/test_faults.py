@@ -295,3 +295,19 @@ def test_requests_wait_for_the_token_that_is_left_when_it_has_no_room(
         load.check()
         assert load.slowest < DEADLINE / 2, str(load)
         modules[0].clear()
+
+
+@only_with_the_module
+@pytest.mark.parametrize("call", ["C_FindObjectsInit", "C_GetAttributeValue"])
+def test_a_search_for_a_key_that_hangs_in_one_token_is_made_in_the_other(
+    cluster, modules, immured, make_nginx, authority, directory, call
+):
+    new = make_key(immured, authority, directory, "new", "p256")
+    try:
+        nginx = make_nginx(cluster.socket).configure((new.host, certificate_lines(new))).start()
+        modules[0].set(f"hang {call}")
+        taken, well = handshake(authority, nginx.port, new.host)
+        assert well and taken < DEADLINE / 2, taken
+    finally:
+        modules[0].clear()
+        immured.cli("key", "destroy", "new", "--yes")
