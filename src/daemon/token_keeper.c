@@ -26,8 +26,12 @@
 /* A scan may wait this long for a session while requests take them all. */
 #define SCAN_SESSION_WAIT_MS 60000
 
-/* Between scans: keys that are not where they were found, one after the other, cause one. */
-#define SCAN_PAUSE_MS 500
+/*
+ * Between scans: keys that are not where they were found, one after the other, cause one. While
+ * they fail the pause is doubled each time.
+ */
+#define SCAN_PAUSE_MS     500
+#define SCAN_PAUSE_MAX_MS 60000
 
 /*
  * A call hangs when it takes more than twice as long as all but one in a hundred, but no less than
@@ -61,7 +65,16 @@ struct token_keeper {
     bool slow;              /* a call hangs; others are under way, and none has ended well */
     struct problem problem;
     struct token_description description;
+
+    /* Of the keeper's own thread. */
+    struct problem scan_problem; /* logged last */
+    uint64_t scan_pause;         /* before the next one, in ms */
 };
+
+static uint64_t within(uint64_t pause, uint64_t first, uint64_t max)
+{
+    return pause < first ? first : pause > max ? max : pause;
+}
 
 /* False: the deadline has passed. The lock is held. */
 static bool wait_for_change(struct token_keeper *keeper, uint64_t deadline)
@@ -190,6 +203,18 @@ static bool scan_key(const struct token_key *key, void *context)
     return is_up(keeper);
 }
 
+/* What the device does not do now it may do later: the same reason is logged once. */
+static void scan_failed(struct token_keeper *keeper, const struct problem *problem)
+{
+    if (strcmp(keeper->scan_problem.text, problem->text) != 0)
+        log_warning("token %s: the scan for keys has failed and is repeated, meanwhile they are "
+                    "looked up when they are asked for: %s",
+                    keeper->name, problem->text);
+    keeper->scan_problem = *problem;
+    keeper->scan_pause = within(2 * keeper->scan_pause, SCAN_PAUSE_MS, SCAN_PAUSE_MAX_MS);
+    token_keeper_rescan(keeper, keeper->epoch);
+}
+
 static void scan_keys(struct token_keeper *keeper)
 {
     if (keeper->settings.config->settings.max_sessions == 1) {
@@ -206,14 +231,14 @@ static void scan_keys(struct token_keeper *keeper)
     enum token_error error =
         token_find_keys(keeper->token, &every_key, start + SCAN_SESSION_WAIT_MS, scan_key, &scan,
                         &unusable, &problem);
-    if (error != TOKEN_OK) {
-        log_warning("token %s: the scan for keys has failed, they are looked up when they are "
-                    "asked for: %s",
-                    keeper->name, problem.text);
-        if (error == TOKEN_UNAVAILABLE)
-            token_keeper_lost(keeper, scan.epoch, &problem);
+    if (error == TOKEN_UNAVAILABLE)
+        token_keeper_lost(keeper, scan.epoch, &problem);
+    else if (error != TOKEN_OK)
+        scan_failed(keeper, &problem);
+    if (error != TOKEN_OK)
         return;
-    }
+    keeper->scan_problem.text[0] = '\0';
+    keeper->scan_pause = SCAN_PAUSE_MS;
     log_line(keeper->flapping ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
              "token %s: %zu keys found in %llu ms", keeper->name, scan.keys,
              (unsigned long long)(clock_now_ms() - start));
@@ -242,7 +267,7 @@ static void settle_down(struct token_keeper *keeper)
 /* The lock is held, but not during the scan. */
 static void scan_again(struct token_keeper *keeper)
 {
-    uint64_t due = clock_now_ms() + SCAN_PAUSE_MS;
+    uint64_t due = clock_now_ms() + keeper->scan_pause;
     while (!keeper->lost && !keeper->stopping && wait_for_change(keeper, due))
         continue;
     keeper->rescan = false;
@@ -283,11 +308,6 @@ struct retry {
     uint64_t due;        /* when the next attempt is made (base/clock.h); 0: never */
     struct problem told; /* logged last */
 };
-
-static uint64_t within(uint64_t pause, uint64_t first, uint64_t max)
-{
-    return pause < first ? first : pause > max ? max : pause;
-}
 
 static void schedule(struct retry *retry, uint64_t first, uint64_t max)
 {

@@ -311,3 +311,20 @@ def test_a_search_for_a_key_that_hangs_in_one_token_is_made_in_the_other(
     finally:
         modules[0].clear()
         immured.cli("key", "destroy", "new", "--yes")
+
+
+def test_keys_are_looked_for_again_when_the_search_has_failed(
+    cluster, modules, make_nginx, authority, keys
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    with Load(authority, nginx.port, [key.host], rate=50) as load:
+        load.wait_for(20)
+        modules[0].set("renumber", "fail 0x06 C_FindObjectsInit")  # CKR_FUNCTION_FAILED
+        wait_until(lambda: "the scan for keys has failed" in cluster.log(), "the failure")
+        time.sleep(1)
+        modules[0].clear()
+        before = tokens(cluster)["one"]["signatures"]
+        wait_until(lambda: tokens(cluster)["one"]["signatures"] > before + 5, "its signatures")
+        load.check()
+    assert cluster.log().count("the scan for keys has failed") == 1

@@ -35,6 +35,7 @@ OF_ONE_TOKEN = (
     "drop",
     "drop; sessions 0",
     "drop; sessions 1",
+    "renumber; fail 0x06 C_FindObjectsInit",
     "logout",
     "vanish",
     "renumber",
