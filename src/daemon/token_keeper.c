@@ -203,6 +203,12 @@ static bool scan_key(const struct token_key *key, void *context)
     return is_up(keeper);
 }
 
+/* A scan takes a session. */
+static bool is_scanned(const struct token_keeper *keeper)
+{
+    return keeper->settings.config->settings.max_sessions > 1;
+}
+
 /* What the device does not do now it may do later: the same reason is logged once. */
 static void scan_failed(struct token_keeper *keeper, const struct problem *problem)
 {
@@ -217,7 +223,7 @@ static void scan_failed(struct token_keeper *keeper, const struct problem *probl
 
 static void scan_keys(struct token_keeper *keeper)
 {
-    if (keeper->settings.config->settings.max_sessions == 1) {
+    if (!is_scanned(keeper)) {
         log_info("token %s: keys are looked up when they are asked for, because a scan would take "
                  "the only session",
                  keeper->name);
@@ -561,7 +567,7 @@ void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct
 void token_keeper_rescan(struct token_keeper *keeper, uint64_t epoch)
 {
     pthread_mutex_lock(&keeper->lock);
-    if (keeper->epoch == epoch && !keeper->lost) {
+    if (keeper->epoch == epoch && !keeper->lost && is_scanned(keeper)) {
         keeper->rescan = true;
         pthread_cond_broadcast(&keeper->changed);
     }

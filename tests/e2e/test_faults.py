@@ -328,3 +328,26 @@ def test_keys_are_looked_for_again_when_the_search_has_failed(
         wait_until(lambda: tokens(cluster)["one"]["signatures"] > before + 5, "its signatures")
         load.check()
     assert cluster.log().count("the scan for keys has failed") == 1
+
+
+@only_with_the_module
+@pytest.mark.parametrize(
+    "rv, least, most",
+    [
+        ("0x30", 0, 1.5),  # CKR_DEVICE_ERROR: the PIN was not judged
+        ("0x05", 2.5, 6),  # CKR_GENERAL_ERROR: for any reason, and the device may have counted it
+    ],
+)
+def test_a_login_that_fails_for_no_told_reason_is_not_repeated_soon(
+    cluster, modules, make_nginx, authority, keys, rv, least, most
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    with Load(authority, nginx.port, [key.host], rate=50) as load:
+        before = cluster.log().count("token one: up")
+        modules[0].set("logout", f"fail {rv} C_Login x2")
+        wait_until(lambda: "token one: lost" in cluster.log(), "the loss")
+        start = time.monotonic()
+        wait_until(lambda: cluster.log().count("token one: up") > before, "the third login")
+        assert least <= time.monotonic() - start <= most
+        load.check()
