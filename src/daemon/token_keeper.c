@@ -20,8 +20,14 @@
 #define LOGIN_RETRY_FIRST_MS 1000
 #define LOGIN_RETRY_MAX_MS   30000
 
+/* A request waits for a token to come back, but not for one that has been away for so long. */
+#define OUTAGE_WAIT_MS 10000
+
 /* A token that was up for less than this is treated as one that did not come up. */
 #define STABLE_MS 10000
+
+/* So many of these in a row are logged one by one. */
+#define SHORT_LIVES_TOLD 2
 
 /* A scan may wait this long for a session while requests take them all. */
 #define SCAN_SESSION_WAIT_MS 60000
@@ -57,6 +63,7 @@ struct token_keeper {
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
     uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
+    uint64_t away_since;     /* while not READY (base/clock.h); 0: it has not been away yet */
     unsigned users, waiting; /* threads that use it, or wait for it to come up */
     uint64_t last_return;
     struct backlog backlog;
@@ -157,6 +164,7 @@ static bool bring_up(struct token_keeper *keeper, enum token_error *error, bool 
     keeper->token = token;
     keeper->description = description;
     keeper->epoch++;
+    keeper->away_since = 0;
     keeper->lost = false;
     keeper->rescan = false;
     keeper->slow = false;
@@ -310,21 +318,33 @@ static void guard(struct token_keeper *keeper, struct problem *problem)
 /* --- The thread --- */
 
 struct retry {
-    uint64_t pause;      /* in ms, before the next attempt but one */
-    uint64_t due;        /* when the next attempt is made (base/clock.h); 0: never */
-    struct problem told; /* logged last */
+    uint64_t pause;       /* in ms, before the next attempt but one */
+    uint64_t due;         /* when the next attempt is made (base/clock.h); 0: never */
+    uint64_t login_pause; /* in ms, after the last login that failed; 0: it did not */
+    uint64_t login_due;   /* no login before then */
+    unsigned short_lives; /* in a row, of less than STABLE_MS */
+    struct problem told;  /* logged last */
 };
 
-static void schedule(struct retry *retry, uint64_t first, uint64_t max)
+static void schedule(struct retry *retry)
 {
-    retry->due = clock_now_ms() + retry->pause;
-    retry->pause = within(retry->pause * 2, first, max);
+    uint64_t due = clock_now_ms() + retry->pause;
+    retry->due = due > retry->login_due ? due : retry->login_due;
+    retry->pause = within(retry->pause * 2, RETRY_FIRST_MS, RETRY_MAX_MS);
+}
+
+static void put_off_login(struct retry *retry)
+{
+    retry->login_pause = within(retry->login_pause * 2, LOGIN_RETRY_FIRST_MS, LOGIN_RETRY_MAX_MS);
+    retry->login_due = clock_now_ms() + retry->login_pause;
 }
 
 static void go_down(struct token_keeper *keeper, struct retry *retry, const struct problem *problem)
 {
     pthread_mutex_lock(&keeper->lock);
     keeper->next_try = retry->due;
+    if (keeper->away_since == 0)
+        keeper->away_since = clock_now_ms();
     pthread_mutex_unlock(&keeper->lock);
     set_state(keeper, TOKEN_DOWN, problem);
     if (strcmp(retry->told.text, problem->text) == 0)
@@ -336,10 +356,10 @@ static void go_down(struct token_keeper *keeper, struct retry *retry, const stru
 static void opening_failed(struct token_keeper *keeper, struct retry *retry, bool login_failed,
                            bool final, const struct problem *problem)
 {
-    uint64_t first = login_failed ? LOGIN_RETRY_FIRST_MS : RETRY_FIRST_MS;
-    uint64_t max = login_failed ? LOGIN_RETRY_MAX_MS : RETRY_MAX_MS;
-    retry->pause = within(retry->pause, first, max);
-    schedule(retry, first, max);
+    if (login_failed)
+        put_off_login(retry);
+    retry->pause = within(retry->pause, RETRY_FIRST_MS, RETRY_MAX_MS);
+    schedule(retry);
     if (final)
         retry->due = 0;
     go_down(keeper, retry, problem);
@@ -349,7 +369,7 @@ static void opening_failed(struct token_keeper *keeper, struct retry *retry, boo
 static void note_flapping(struct token_keeper *keeper, const struct retry *retry)
 {
     pthread_mutex_lock(&keeper->lock);
-    bool first = !keeper->flapping && retry->pause > RETRY_FIRST_MS && !keeper->condemned &&
+    bool first = !keeper->flapping && retry->short_lives > SHORT_LIVES_TOLD && !keeper->condemned &&
                  !keeper->stopping;
     keeper->flapping |= first;
     pthread_mutex_unlock(&keeper->lock);
@@ -371,17 +391,18 @@ static void live(struct token_keeper *keeper, struct retry *retry)
         return;
     }
     uint64_t start = clock_now_ms();
+    retry->login_pause = 0;
     if (!keeper->flapping)
         retry->told.text[0] = '\0';
     scan_keys(keeper);
     set_settled(keeper);
     guard(keeper, &problem);
+    retry->short_lives++;
     if (clock_now_ms() - start >= STABLE_MS)
-        retry->pause = 0;
+        retry->pause = retry->short_lives = 0;
     bool at_once = retry->pause == 0 && !keeper->condemned;
     note_flapping(keeper, retry);
-    retry->pause = at_once ? 0 : within(retry->pause, RETRY_FIRST_MS, RETRY_MAX_MS);
-    schedule(retry, RETRY_FIRST_MS, RETRY_MAX_MS);
+    schedule(retry);
     if (keeper->condemned) /* written once, before guard() returned */
         retry->due = 0;
     if (!at_once && is_wanted(keeper))
@@ -441,7 +462,8 @@ bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline)
 /* Whether it may be up before the deadline. The lock is held. */
 static bool may_come_up(const struct token_keeper *keeper, uint64_t deadline)
 {
-    bool tried_again = keeper->next_try != 0 && keeper->next_try < deadline;
+    bool tried_again = keeper->next_try != 0 && keeper->next_try < deadline &&
+                       clock_now_ms() - keeper->away_since < OUTAGE_WAIT_MS;
     return !keeper->stopping &&
            (keeper->state == TOKEN_STARTING || (keeper->state == TOKEN_DOWN && tried_again));
 }

@@ -351,3 +351,20 @@ def test_a_login_that_fails_for_no_told_reason_is_not_repeated_soon(
         wait_until(lambda: cluster.log().count("token one: up") > before, "the third login")
         assert least <= time.monotonic() - start <= most
         load.check()
+
+
+@pytest.mark.slow
+@only_with_the_module
+def test_a_token_that_has_been_away_for_long_is_not_waited_for_and_comes_back(
+    make_immured, token, modules, make_nginx, authority, keys
+):
+    immured, key = start_with(make_immured, token, modules[:1]), keys["p256"]
+    nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
+    modules[0].set("vanish")
+    assert handshake(authority, nginx.port, key.host)[0] > DEADLINE - NOTICEABLE
+    time.sleep(10)  # OUTAGE_WAIT_MS of daemon/token_keeper.c
+    for _ in range(3):
+        taken, well = handshake(authority, nginx.port, key.host)
+        assert not well and taken < NOTICEABLE
+    modules[0].clear()
+    wait_until(lambda: handshake(authority, nginx.port, key.host)[1], "the recovery", RECOVERY)
