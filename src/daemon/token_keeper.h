@@ -6,7 +6,8 @@
  *     READY     requests use it
  *     DOWN      opening failed; tried again by and by, or not before a reload (a refused PIN, a
  *               wrong signature);
- *               requests wait if the next attempt is made before their deadlines
+ *               requests wait if the next attempt is made before their deadlines, unless the
+ *               token has been away for long
  *
  * STARTING -> READY | DOWN; READY -> STARTING | DOWN (lost); DOWN -> READY. A token is closed
  * only when nobody uses it. Functions may be called from any thread.
