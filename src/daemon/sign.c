@@ -242,6 +242,13 @@ static enum wire_status forget_place(struct signing *signing, size_t index)
                        request->worker->config->tokens[index].settings.name);
 }
 
+/* What a handle that has come to name something else can cause. */
+static bool is_by_wrong_key(const struct signing *signing, enum token_error error)
+{
+    return error == TOKEN_KEY_GONE ||
+           (signing->stale && (error == TOKEN_FAILED || error == TOKEN_UNSUPPORTED));
+}
+
 static enum wire_status sign_on(struct signing *signing, size_t index)
 {
     struct request *request = signing->request;
@@ -271,8 +278,7 @@ static enum wire_status sign_on(struct signing *signing, size_t index)
         error = check_signature(signing, index, epoch);
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, epoch, &request->problem);
-    bool wrong_key = error == TOKEN_KEY_GONE || (error == TOKEN_FAILED && signing->stale);
-    if (error == TOKEN_UNAVAILABLE || wrong_key)
+    if (error == TOKEN_UNAVAILABLE || is_by_wrong_key(signing, error))
         return forget_place(signing, index);
     return request_status_of(error);
 }
