@@ -33,19 +33,22 @@
 #define SCAN_SESSION_WAIT_MS 60000
 
 /*
- * Between scans: keys that are not where they were found, one after the other, cause one. While
- * they fail the pause is doubled each time.
+ * Between scans: keys that are not where they were found, one after the other, cause one. After
+ * one that has failed the pause is so many times what it took, which may be much for a device.
  */
 #define SCAN_PAUSE_MS     500
 #define SCAN_PAUSE_MAX_MS 60000
+#define SCAN_PAUSE_TIMES  20
 
 /*
  * A call hangs when it takes more than twice as long as all but one in a hundred, but no less than
  * what a busy host may delay any call by. Before there were enough calls to tell, any device that
- * works is faster than this.
+ * works is faster than this. Calls that hung count as well when they have ended, so there is a
+ * most: another token must have time to answer.
  */
 #define PATIENCE_PERCENT    99
 #define PATIENCE_MIN_MS     50
+#define PATIENCE_MAX_MS     500
 #define PATIENCE_CALLS_MIN  50
 #define PATIENCE_UNKNOWN_MS 300
 
@@ -218,14 +221,14 @@ static bool is_scanned(const struct token_keeper *keeper)
 }
 
 /* What the device does not do now it may do later: the same reason is logged once. */
-static void scan_failed(struct token_keeper *keeper, const struct problem *problem)
+static void scan_failed(struct token_keeper *keeper, uint64_t taken, const struct problem *problem)
 {
     if (strcmp(keeper->scan_problem.text, problem->text) != 0)
         log_warning("token %s: the scan for keys has failed and is repeated, meanwhile they are "
                     "looked up when they are asked for: %s",
                     keeper->name, problem->text);
     keeper->scan_problem = *problem;
-    keeper->scan_pause = within(2 * keeper->scan_pause, SCAN_PAUSE_MS, SCAN_PAUSE_MAX_MS);
+    keeper->scan_pause = within(SCAN_PAUSE_TIMES * taken, SCAN_PAUSE_MS, SCAN_PAUSE_MAX_MS);
     token_keeper_rescan(keeper, keeper->epoch);
 }
 
@@ -248,7 +251,7 @@ static void scan_keys(struct token_keeper *keeper)
     if (error == TOKEN_UNAVAILABLE)
         token_keeper_lost(keeper, scan.epoch, &problem);
     else if (error != TOKEN_OK)
-        scan_failed(keeper, &problem);
+        scan_failed(keeper, clock_now_ms() - start, &problem);
     if (error != TOKEN_OK)
         return;
     keeper->scan_problem.text[0] = '\0';
@@ -609,7 +612,7 @@ uint64_t token_keeper_patience(struct token_keeper *keeper)
     if (keeper->latency.total >= PATIENCE_CALLS_MIN)
         patience = 2 * latency_quantile(&keeper->latency, PATIENCE_PERCENT);
     pthread_mutex_unlock(&keeper->lock);
-    return patience > PATIENCE_MIN_MS ? patience : PATIENCE_MIN_MS;
+    return within(patience, PATIENCE_MIN_MS, PATIENCE_MAX_MS);
 }
 
 void token_keeper_set_slow(struct token_keeper *keeper, uint64_t milliseconds)

@@ -368,3 +368,21 @@ def test_a_token_that_has_been_away_for_long_is_not_waited_for_and_comes_back(
         assert not well and taken < NOTICEABLE
     modules[0].clear()
     wait_until(lambda: handshake(authority, nginx.port, key.host)[1], "the recovery", RECOVERY)
+
+
+@pytest.mark.slow
+@only_with_the_module
+def test_calls_that_have_hung_do_not_teach_patience(
+    cluster, modules, make_nginx, authority, keys
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    with Load(authority, nginx.port, [key.host], threads=8, rate=60) as load:
+        load.wait_for(120)  # so many that its patience is measured
+        for _ in range(5):
+            modules[0].set("hang")
+            time.sleep(0.7 * DEADLINE)
+            modules[0].clear()
+            load.wait_for(10)
+        load.check()
+        assert load.slowest < DEADLINE / 2, str(load)
