@@ -41,10 +41,10 @@
 struct caller {
     pthread_t thread;
     bool (*call)(struct caller *);
-    int socket; /* of a bare round trip */
     uint64_t until;
     float *latencies;
     size_t count;
+    int socket; /* of a bare round trip */
     bool failed;
 };
 

@@ -29,15 +29,17 @@ void backlog_request_free(struct backlog_request *request)
     free(request);
 }
 
-bool backlog_add(struct backlog *backlog, struct backlog_request *request)
+bool backlog_add(struct backlog *backlog, struct backlog_request *request, bool again)
 {
     if (backlog->count == BACKLOG_MAX)
         return false;
-    if (backlog->last != NULL)
-        backlog->last->next = request;
-    else
-        backlog->first = request;
-    backlog->last = request;
+    struct backlog_request **place = &backlog->first;
+    if (!again && backlog->last != NULL)
+        place = &backlog->last->next;
+    request->next = *place;
+    *place = request;
+    if (request->next == NULL)
+        backlog->last = request;
     backlog->count++;
     return true;
 }

@@ -41,8 +41,11 @@ struct backlog_request *backlog_request_new(const struct request *request) MUST_
 /* Releases the connection. `request` may be NULL. */
 void backlog_request_free(struct backlog_request *request);
 
-/* Takes the request over, unless the backlog is full (false). */
-bool backlog_add(struct backlog *backlog, struct backlog_request *request) MUST_USE;
+/*
+ * Takes the request over, unless the backlog is full (false). `again`: it had its turn, and comes
+ * before the others.
+ */
+bool backlog_add(struct backlog *backlog, struct backlog_request *request, bool again) MUST_USE;
 
 /* The oldest, which is the caller's then; NULL if there is none. */
 struct backlog_request *backlog_take(struct backlog *backlog) MUST_USE;

@@ -80,7 +80,7 @@ static bool hand_over(struct worker *worker, struct token_keeper *keeper,
                       struct backlog_request *request)
 {
     atomic_fetch_add(&worker->waiting, 1);
-    if (request != NULL && token_keeper_wait(keeper, request)) {
+    if (request != NULL && token_keeper_wait(keeper, request, false)) {
         notice(worker);
         return true;
     }

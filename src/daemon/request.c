@@ -182,7 +182,7 @@ static bool wait_for_token(const struct request *request)
         return false;
     struct backlog_request *waiting = backlog_request_new(request);
     atomic_fetch_add(&request->worker->waiting, 1);
-    if (waiting != NULL && token_keeper_wait(request->full, waiting))
+    if (waiting != NULL && token_keeper_wait(request->full, waiting, request->waited))
         return true;
     atomic_fetch_sub(&request->worker->waiting, 1);
     backlog_request_free(waiting);

@@ -538,10 +538,10 @@ void token_keeper_return(struct token_keeper *keeper, const struct token_use *us
         log_notice("token %s: answers again", keeper->name);
 }
 
-bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request)
+bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request, bool again)
 {
     pthread_mutex_lock(&keeper->lock);
-    bool added = backlog_add(&keeper->backlog, request);
+    bool added = backlog_add(&keeper->backlog, request, again);
     pthread_mutex_unlock(&keeper->lock);
     return added;
 }

@@ -70,10 +70,12 @@ struct token_use {
 void token_keeper_return(struct token_keeper *keeper, const struct token_use *use);
 
 /*
- * Has a request wait until the token has room, and takes it over; false: too many wait. Whoever
+ * Has a request wait until the token has room, and takes it over; false: too many wait. One that
+ * waits `again`, as another was quicker, is the first in the line. Whoever
  * returns the token or fails to take it then asks for the next one that can be served.
  */
-bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request) MUST_USE;
+bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request,
+                       bool again) MUST_USE;
 struct backlog_request *token_keeper_next(struct token_keeper *keeper) MUST_USE;
 
 /* When the token was last returned (base/clock.h): long ago, if it hangs. */

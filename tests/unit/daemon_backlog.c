@@ -26,7 +26,7 @@ static void requests_come_back_in_their_order(void **state)
     struct backlog backlog = {.count = 0};
     for (int round = 0; round < 2; round++) { /* it is usable again once it was empty */
         for (unsigned i = 0; i < 5; i++)
-            assert_true(backlog_add(&backlog, request_of(i)));
+            assert_true(backlog_add(&backlog, request_of(i), false));
         assert_int_equal(atomic_load(&connection.references), 6);
         for (unsigned i = 0; i < 5; i++) {
             struct backlog_request *request = backlog_take(&backlog);
@@ -42,14 +42,36 @@ static void requests_come_back_in_their_order(void **state)
     }
 }
 
+static void check_next(struct backlog *backlog, unsigned number)
+{
+    struct backlog_request *request = backlog_take(backlog);
+    assert_non_null(request);
+    assert_int_equal(request->deadline, number);
+    backlog_request_free(request);
+}
+
+static void what_waits_again_comes_first(void **state)
+{
+    (void)state;
+    struct backlog backlog = {.count = 0};
+    assert_true(backlog_add(&backlog, request_of(1), true));
+    assert_true(backlog_add(&backlog, request_of(2), false));
+    assert_true(backlog_add(&backlog, request_of(0), true));
+    assert_true(backlog_add(&backlog, request_of(3), false));
+    for (unsigned i = 0; i < 4; i++)
+        check_next(&backlog, i);
+    assert_null(backlog_take(&backlog));
+    assert_int_equal(atomic_load(&connection.references), 1);
+}
+
 static void a_full_backlog_takes_no_more(void **state)
 {
     (void)state;
     struct backlog backlog = {.count = 0};
     for (unsigned i = 0; i < BACKLOG_MAX; i++)
-        assert_true(backlog_add(&backlog, request_of(i)));
+        assert_true(backlog_add(&backlog, request_of(i), false));
     struct backlog_request *one_more = request_of(0);
-    assert_false(backlog_add(&backlog, one_more));
+    assert_false(backlog_add(&backlog, one_more, true));
     backlog_request_free(one_more);
     for (unsigned i = 0; i < BACKLOG_MAX; i++)
         backlog_request_free(backlog_take(&backlog));
@@ -75,6 +97,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_come_back_in_their_order),
+        cmocka_unit_test(what_waits_again_comes_first),
         cmocka_unit_test(a_full_backlog_takes_no_more),
         cmocka_unit_test(what_is_too_large_is_not_copied),
     };
