@@ -168,7 +168,8 @@ static void print_row(const struct table *table, size_t first, const size_t *wid
 
 enum exit_status print_table(struct table *table)
 {
-    size_t widths[TABLE_COLUMNS_MAX] = {0};
+    size_t *widths = calloc(table->columns, sizeof(*widths));
+    table->failed |= widths == NULL;
     for (size_t i = 0; i < table->count && !table->failed; i++) {
         size_t width = text_width(table->cells[i]);
         if (width > widths[i % table->columns])
@@ -179,6 +180,7 @@ enum exit_status print_table(struct table *table)
     for (size_t i = 0; i < table->count; i++)
         free(table->cells[i]);
     free(table->cells);
+    free(widths);
     return table->failed ? report_failure("out of memory") : STATUS_OK;
 }
 

@@ -40,7 +40,6 @@ void print_field(const char *label, const char *format, ...) PRINTF(2, 3);
 void hex_encode(const uint8_t *bytes, size_t size, char *text);
 
 /* Rows of cells, printed with aligned columns. Copies what it is given. */
-#define TABLE_COLUMNS_MAX 8
 struct table {
     size_t columns;
     char **cells;
