@@ -44,11 +44,11 @@ class Device:
     elsewhere: bool = False
 
     def module(self, stage):
-        return stage.delay if self.delay_ms or self.elsewhere else SOFTHSM
+        return stage.hsm if self.delay_ms or self.elsewhere else SOFTHSM
 
     def env(self):
-        repeat = {"IMMURE_DELAY_REPEAT": "1"} if self.elsewhere else {}
-        return {"IMMURE_DELAY_MS": str(self.delay_ms)} | repeat
+        repeat = {"IMMURE_HSM_REPEAT": "1"} if self.elsewhere else {}
+        return {"IMMURE_HSM_DELAY_MS": str(self.delay_ms)} | repeat
 
     def __str__(self):
         if not self.delay_ms:

@@ -110,8 +110,8 @@ def make_slow(make_immured, token, stage):
     """Makes an immured whose token takes `delay_ms` for each signature, and starts it."""
 
     def make(delay_ms, *lines):
-        section = token.section(stage.delay) + "".join(f"{line}\n" for line in lines)
-        return make_immured(section + GRANTS, {"IMMURE_DELAY_MS": str(delay_ms)}).start()
+        section = token.section(stage.hsm) + "".join(f"{line}\n" for line in lines)
+        return make_immured(section + GRANTS, {"IMMURE_HSM_DELAY_MS": str(delay_ms)}).start()
 
     return make
 

@@ -39,7 +39,7 @@ def cluster(make_immured, token, modules):
 
 def start_with(make_immured, token, modules, env=None, lines=""):
     sections = faulty_sections(token, modules, lines=lines)
-    immured = make_immured(sections + GRANTS, {"IMMURE_DELAY_MS": "2"} | (env or {}))
+    immured = make_immured(sections + GRANTS, {"IMMURE_HSM_DELAY_MS": "2"} | (env or {}))
     for _ in range(5):
         before = immured.log().count(" keys found ")
         immured.start()
@@ -272,7 +272,7 @@ def test_a_device_that_throttles_is_asked_again(
     """AWS CloudHSM: it refuses calls when it is busy, and its PIN has the user in it."""
     pin_file = write_private(directory / "user-pin", f"crypto-user:{PIN}\n")
     section = token.section(module=modules[0].path, pin_file=pin_file)
-    immured = make_immured(section + GRANTS, {"IMMURE_DELAY_FAULTS": "profile cloudhsm"}).start()
+    immured = make_immured(section + GRANTS, {"IMMURE_HSM_FAULTS": "profile cloudhsm"}).start()
     served = [keys["p256"], keys["rsa2048"]]
     nginx = make_nginx(immured.socket)
     nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
@@ -289,7 +289,7 @@ def test_requests_wait_for_the_token_that_is_left_when_it_has_no_room(
     make_immured, token, modules, make_nginx, authority, keys, fault
 ):
     immured = start_with(
-        make_immured, token, modules, {"IMMURE_DELAY_MS": "20"}, "max-sessions = 2\n"
+        make_immured, token, modules, {"IMMURE_HSM_DELAY_MS": "20"}, "max-sessions = 2\n"
     )
     served = keys["p256"], keys["rsa2048"]
     nginx = make_nginx(immured.socket)

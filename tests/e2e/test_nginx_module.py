@@ -29,8 +29,8 @@ def make_slow(make_immured, token, stage):
     """Makes an immured whose token takes so long for each signature."""
 
     def make(milliseconds=SLOW_MS):
-        section = token.section(module=stage.delay)
-        return make_immured(section + GRANTS, env={"IMMURE_DELAY_MS": str(milliseconds)}).start()
+        section = token.section(module=stage.hsm)
+        return make_immured(section + GRANTS, env={"IMMURE_HSM_DELAY_MS": str(milliseconds)}).start()
 
     return make
 

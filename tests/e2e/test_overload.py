@@ -18,8 +18,8 @@ BACKLOG = 1024
 @pytest.fixture
 def slow(make_immured, token, stage):
     """An immured with a slow token of a few sessions."""
-    section = token.section(module=stage.delay) + f"max-sessions = {SESSIONS}\n"
-    return make_immured(section + GRANTS, env={"IMMURE_DELAY_MS": str(DELAY_MS)}).start()
+    section = token.section(module=stage.hsm) + f"max-sessions = {SESSIONS}\n"
+    return make_immured(section + GRANTS, env={"IMMURE_HSM_DELAY_MS": str(DELAY_MS)}).start()
 
 
 def signatures(key, count, deadline_ms=2000):

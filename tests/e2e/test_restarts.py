@@ -20,7 +20,7 @@ def test_starts_of_a_module_that_crashes_at_once_are_spread_out_until_it_is_repl
 ):
     modules = faulty_modules(stage, directory, ["one"])
     sections = faulty_sections(token, modules, ["one"])
-    immured = make_immured(sections + GRANTS, {"IMMURE_DELAY_FAULTS": "crash C_Initialize"})
+    immured = make_immured(sections + GRANTS, {"IMMURE_HSM_FAULTS": "crash C_Initialize"})
     with open(immured.log_file, "ab") as log:
         immured.process = immured.spawn(as_daemon(stage.immured, "-c", immured.conf), log)
     time.sleep(STORM_SECONDS)

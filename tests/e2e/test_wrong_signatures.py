@@ -8,8 +8,8 @@ from harness import wire
 from harness.process import wait_until
 from harness.token import GRANTS, SOFTHSM
 
-# tests/fault/delay.c signs once, and then gives that signature for every message.
-REPEATS = {"IMMURE_DELAY_MS": "0", "IMMURE_DELAY_REPEAT": "1"}
+# tests/fault/hsm.c signs once, and then gives that signature for every message.
+REPEATS = {"IMMURE_HSM_DELAY_MS": "0", "IMMURE_HSM_REPEAT": "1"}
 SCHEMES = {"p256": 0x0403, "rsa2048": 0x0804, "ed25519": 0x0807}
 
 
@@ -35,7 +35,7 @@ def state(immured):
 def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
     make_immured, token, stage, keys, first, then, lines
 ):
-    section = token.section(module=stage.delay) + lines
+    section = token.section(module=stage.hsm) + lines
     immured = make_immured(section + GRANTS, env=REPEATS).start()
     assert sign(immured, keys[first], b"one").status == wire.OK
     refused = sign(immured, keys[then], b"another")
@@ -56,7 +56,7 @@ def test_a_key_on_two_tokens_is_signed_with_by_the_one_that_does_it_right(
     # A library of its own: what is closed with the one token must not be the other's.
     library = shutil.copy(SOFTHSM, directory / "other-softhsm.so")
     good = token.section(module=library).replace("[token soft]", "[token good]")
-    immured = make_immured(token.section(module=stage.delay) + good + GRANTS, env=REPEATS).start()
+    immured = make_immured(token.section(module=stage.hsm) + good + GRANTS, env=REPEATS).start()
     wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
     replies = [sign(immured, keys["rsa2048"], b"message %d" % number) for number in range(10)]
     assert {reply.status for reply in replies} == {wire.OK}

@@ -9,7 +9,7 @@ class FaultyModule:
     """A copy of the fault module with a SoftHSM of its own: what one does is not the other's."""
 
     def __init__(self, stage, directory, name):
-        self.path = shutil.copy(stage.delay, directory / f"{name}.so")
+        self.path = shutil.copy(stage.hsm, directory / f"{name}.so")
         shutil.copy(SOFTHSM, f"{self.path}.real")
         self.fault = directory / f"{name}.so.fault"
 

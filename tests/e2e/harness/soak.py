@@ -90,7 +90,7 @@ class Soak:
             + f"max-sessions = {SESSIONS}\nverify-signatures = always\n"
             for name, module in zip(TOKENS, self.modules)
         )
-        return sections + GRANTS, token.env | {"IMMURE_DELAY_MS": "2"}
+        return sections + GRANTS, token.env | {"IMMURE_HSM_DELAY_MS": "2"}
 
     def __enter__(self):
         try:

@@ -39,7 +39,7 @@ class Stage:
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
         modules = Path(OTHER_NGINX) if OTHER_NGINX else self.root / "usr/lib/nginx"
         self.nginx_module = modules / "modules/ngx_immure_module.so"
-        self.delay = Path(shutil.copy(BUILD / "tests/fault/delay.so", directory))
+        self.hsm = Path(shutil.copy(BUILD / "tests/fault/hsm.so", directory))
         self.signatures = BUILD / "bench/signatures"
         self.handshakes = BUILD / "bench/handshakes"
         self.token_keys = BUILD / "bench/token_keys"

@@ -2,13 +2,13 @@
  * A PKCS#11 module that stands for a network HSM: it forwards to a real module, sleeps before each
  * signature, and fails in the ways that faults.h lists.
  *
- *     IMMURE_DELAY_MODULE  the real module; if not set, the file beside this one with ".real" at
- *                          its end, and if there is none, SoftHSM
- *     IMMURE_DELAY_MS      milliseconds; 2 if not set
- *     IMMURE_DELAY_REPEAT  if set, it signs once, and from then on each C_Sign returns that
+ *     IMMURE_HSM_MODULE    the real module; if not set, this module's path and ".real", and if
+ *                          there is no such file, SoftHSM
+ *     IMMURE_HSM_DELAY_MS  milliseconds; 2 if not set
+ *     IMMURE_HSM_REPEAT    if set, it signs once, and from then on each C_Sign returns that
  *                          signature, after the pause: what asking costs, without what signing
  *                          costs this host. With one key only, and without faults
- *     IMMURE_DELAY_FAULTS  commands of faults.h that hold always, with ";" between them
+ *     IMMURE_HSM_FAULTS    commands of faults.h that hold always, with ";" between them
  *
  * The file beside it, this module's path and ".fault", has commands of faults.h, which may change
  * while the module is in use.
@@ -36,7 +36,7 @@
 
 static CK_FUNCTION_LIST *real;
 static CK_FUNCTION_LIST ours;
-static struct timespec delay; /* with IMMURE_DELAY_REPEAT */
+static struct timespec delay; /* with IMMURE_HSM_REPEAT */
 
 /* The signature that is repeated: written once, under the lock, before `known`. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -78,7 +78,7 @@ static CK_RV sign_once(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_s
 
 static void read_environment(void)
 {
-    const char *milliseconds = getenv("IMMURE_DELAY_MS"), *faults = getenv("IMMURE_DELAY_FAULTS");
+    const char *milliseconds = getenv("IMMURE_HSM_DELAY_MS"), *faults = getenv("IMMURE_HSM_FAULTS");
     char commands[COMMANDS_SIZE_MAX];
     long pause = atol(milliseconds != NULL ? milliseconds : DELAY_MS_DEFAULT);
     delay = (struct timespec){.tv_sec = pause / 1000, .tv_nsec = pause % 1000 * 1000000};
@@ -90,7 +90,7 @@ static void read_environment(void)
 
 static bool find_files(char real_path[PATH_SIZE_MAX])
 {
-    const char *configured = getenv("IMMURE_DELAY_MODULE");
+    const char *configured = getenv("IMMURE_HSM_MODULE");
     char fault_path[PATH_SIZE_MAX];
     Dl_info self;
     if (dladdr(&ours, &self) == 0)
@@ -113,7 +113,7 @@ static bool load(const char *path)
         *(void **)&get = dlsym(library, "C_GetFunctionList");
     if (get != NULL && get(&real) == CKR_OK)
         return true;
-    fprintf(stderr, "delay: %s: %s\n", path, library == NULL ? dlerror() : "no PKCS#11 module");
+    fprintf(stderr, "hsm: %s: %s\n", path, library == NULL ? dlerror() : "no PKCS#11 module");
     return false;
 }
 
@@ -127,7 +127,7 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
     ours.C_GetFunctionList = C_GetFunctionList;
     sessions_replace(&ours, real);
     objects_replace(&ours, real);
-    if (getenv("IMMURE_DELAY_REPEAT") != NULL) {
+    if (getenv("IMMURE_HSM_REPEAT") != NULL) {
         ours.C_SignInit = init_once;
         ours.C_Sign = sign_once;
     }
