@@ -76,6 +76,7 @@ static int load(void **state)
     char conf[sizeof(directory) + sizeof("/conf")];
     CK_C_GetFunctionList get = NULL;
     assert_non_null(mkdtemp(directory));
+    unlink(FAULT_MODULE ".fault"); /* of a run that failed */
     snprintf(conf, sizeof(conf), "%s/conf", directory);
     FILE *file = fopen(conf, "w");
     assert_non_null(file);
