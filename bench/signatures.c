@@ -5,7 +5,7 @@
  *
  *     OPENSSL_CONF=openssl.cnf signatures [--threads N] [--rounds N] [--immured PID] REFERENCE
  *
- * The token behind immured should do nothing (tests/fault/hsm.c, IMMURE_HSM_REPEAT). PID is of
+ * The token behind immured should do nothing (tests/fault/hsm.c, IMMURE_HSM_KEY). PID is of
  * immured's worker, whose CPU time is counted in. The result is one line of JSON; times are in
  * microseconds, medians over the rounds.
  */

@@ -37,8 +37,7 @@ HAPROXY_FILE, HAPROXY_SYNC, HAPROXY_ASYNC = "HAProxy, file", "HAProxy, sync", "H
 @dataclass(frozen=True)
 class Device:
     """What signs: SoftHSM, after a pause. `elsewhere`: the pause is all that it costs this host, as
-    with an HSM in a network; the module of tests/fault then repeats a signature, which the client
-    does not check, and which is wrong."""
+    with an HSM in a network; the module of tests/fault then has the P-256 key itself."""
 
     delay_ms: int = 0
     elsewhere: bool = False
@@ -46,9 +45,9 @@ class Device:
     def module(self, stage):
         return stage.hsm if self.delay_ms or self.elsewhere else SOFTHSM
 
-    def env(self):
-        repeat = {"IMMURE_HSM_REPEAT": "1"} if self.elsewhere else {}
-        return {"IMMURE_HSM_DELAY_MS": str(self.delay_ms)} | repeat
+    def env(self, keys):
+        quick = {"IMMURE_HSM_KEY": str(keys["P-256"].file)} if self.elsewhere else {}
+        return {"IMMURE_HSM_DELAY_MS": str(self.delay_ms)} | quick
 
     def __str__(self):
         if not self.delay_ms:
@@ -145,14 +144,13 @@ class Lab:
         return Key(name, file, certificate, reference)
 
     def _import(self, token, file, name):
-        """As the token's owner, who can read the key for as long as that takes."""
+        """As the token's owner. Whoever plays the HSM (Device) reads the file, too."""
         file.chmod(0o644)
         run(
             *as_user(token.user, "softhsm2-util", "--import", file, "--token", token.label),
             *("--label", name, "--id", name.encode().hex(), "--pin", PIN),
             env=os.environ | token.env,
         )
-        file.chmod(0o600)
 
     # --- Servers ------------------------------------------------------------------------------
 
@@ -163,7 +161,7 @@ class Lab:
             section = self.token.section(module=device.module(self.stage))
             daemon = Immured(
                 self.stage, self.directory / f"immured-{len(self.made)}",
-                f"{section}max-sessions = {sessions}\n{GRANTS}", self.token.env | device.env(),
+                f"{section}max-sessions = {sessions}\n{GRANTS}", self.token.env | device.env(self.keys),
             )
             self.cleanup.callback(daemon.stop)
             daemon.start()
@@ -195,7 +193,7 @@ class Lab:
         if variant == FILE:
             return BenchNginx(self.stage, directory, plain, workers=workers)
         if variant == LIBP11:
-            env = self.worker_token.env | device.env()
+            env = self.worker_token.env | device.env(self.keys)
             return BenchNginx(self.stage, directory, self._engine_conf(device), "", workers, env)
         socket = self.immured(device, sessions).socket
         module = module_lines(self.stage, socket, IMMURE_TIMEOUT_MS)

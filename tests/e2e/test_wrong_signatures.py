@@ -1,15 +1,11 @@
 """A token that makes a wrong signature: nobody gets it, and the token is not used any more."""
 
-import json
-import shutil
-
 import pytest
 from harness import wire
+from harness.faulty import faulty_modules, faulty_sections
 from harness.process import wait_until
-from harness.token import GRANTS, SOFTHSM
+from harness.token import GRANTS
 
-# tests/fault/hsm.c signs once, and then gives that signature for every message.
-REPEATS = {"IMMURE_HSM_DELAY_MS": "0", "IMMURE_HSM_REPEAT": "1"}
 SCHEMES = {"p256": 0x0403, "rsa2048": 0x0804, "ed25519": 0x0807}
 
 
@@ -20,8 +16,9 @@ def sign(immured, key, message):
         )
 
 
-def state(immured):
-    return json.loads(immured.cli("status", "--json").stdout)["tokens"][0]["state"]
+@pytest.fixture
+def modules(stage, directory):
+    return faulty_modules(stage, directory)
 
 
 @pytest.mark.parametrize(
@@ -33,31 +30,33 @@ def state(immured):
     ],
 )
 def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
-    make_immured, token, stage, keys, first, then, lines
+    make_immured, token, modules, keys, first, then, lines
 ):
-    section = token.section(module=stage.hsm) + lines
-    immured = make_immured(section + GRANTS, env=REPEATS).start()
-    assert sign(immured, keys[first], b"one").status == wire.OK
+    section = token.section(module=modules[0].path) + lines
+    immured = make_immured(section + GRANTS).start()
+    state = lambda: immured.token_status()["state"]
+    for _ in range(2):  # the first signature in a new session is checked as well
+        assert sign(immured, keys[first], b"one").status == wire.OK
+    modules[0].set("wrong")
     refused = sign(immured, keys[then], b"another")
     assert refused.status == wire.TOKEN_FAILED
     assert b"wrong signature" in refused.payload and keys[then].name.encode() in refused.payload
-    wait_until(lambda: state(immured) == "down", "the end of the token's use")
+    wait_until(lambda: state() == "down", "the end of the token's use")
+    modules[0].clear()
     assert sign(immured, keys[first], b"one").status == wire.TOKEN_UNAVAILABLE
     assert "error: token soft: made a wrong signature with key" in immured.log()
     immured.reload()
-    wait_until(lambda: state(immured) == "ready", "the token after a reload")
+    wait_until(lambda: state() == "ready", "the token after a reload")
     wait_until(lambda: len(immured.workers()) == 1, "the end of the old worker")
     assert sign(immured, keys[first], b"one").status == wire.OK
 
 
 def test_a_key_on_two_tokens_is_signed_with_by_the_one_that_does_it_right(
-    make_immured, token, stage, keys, directory
+    make_immured, token, modules, keys
 ):
-    # A library of its own: what is closed with the one token must not be the other's.
-    library = shutil.copy(SOFTHSM, directory / "other-softhsm.so")
-    good = token.section(module=library).replace("[token soft]", "[token good]")
-    immured = make_immured(token.section(module=stage.hsm) + good + GRANTS, env=REPEATS).start()
+    immured = make_immured(faulty_sections(token, modules) + GRANTS).start()
     wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
+    modules[0].set("wrong")
     replies = [sign(immured, keys["rsa2048"], b"message %d" % number) for number in range(10)]
     assert {reply.status for reply in replies} == {wire.OK}
     assert "made a wrong signature" in immured.log()

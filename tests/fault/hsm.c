@@ -5,18 +5,16 @@
  *     IMMURE_HSM_MODULE    the real module; if not set, this module's path and ".real", and if
  *                          there is no such file, SoftHSM
  *     IMMURE_HSM_DELAY_MS  milliseconds; 2 if not set
- *     IMMURE_HSM_REPEAT    if set, it signs once, and from then on each C_Sign returns that
- *                          signature, after the pause: what asking costs, without what signing
- *                          costs this host. With one key only, and without faults
- *     IMMURE_HSM_FAULTS    commands of faults.h that hold always, with ";" between them
+ *     IMMURE_HSM_KEY       a P-256 key's file: each signature is then by this key and costs this
+ * host nothing but the pause, as with an HSM that is elsewhere (quick_key.h). With one key only,
+ * and without faults IMMURE_HSM_FAULTS    commands of faults.h that hold always, with ";" between
+ * them
  *
  * The file beside it, this module's path and ".fault", has commands of faults.h, which may change
  * while the module is in use.
  */
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,54 +24,31 @@
 
 #include "faults.h"
 #include "objects.h"
+#include "quick_key.h"
 #include "sessions.h"
 
 #define REAL_MODULE_DEFAULT "/usr/lib/softhsm/libsofthsm2.so"
 #define DELAY_MS_DEFAULT    "2"
-#define SIGNATURE_SIZE_MAX  1024
 #define PATH_SIZE_MAX       4096
 #define COMMANDS_SIZE_MAX   1024
 
 static CK_FUNCTION_LIST *real;
 static CK_FUNCTION_LIST ours;
-static struct timespec delay; /* with IMMURE_HSM_REPEAT */
+static struct timespec pause_before; /* signatures with IMMURE_HSM_KEY */
 
-/* The signature that is repeated: written once, under the lock, before `known`. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_bool known;
-static CK_BYTE first[SIGNATURE_SIZE_MAX];
-static CK_ULONG first_size;
-
-static void keep_first(const CK_BYTE *signature, CK_ULONG size)
+static CK_RV init_quickly(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
-    pthread_mutex_lock(&lock);
-    if (!atomic_load(&known) && size <= sizeof(first)) {
-        memcpy(first, signature, size);
-        first_size = size;
-        atomic_store(&known, true);
-    }
-    pthread_mutex_unlock(&lock);
+    (void)session, (void)key;
+    return mechanism->mechanism == CKM_ECDSA ? CKR_OK : CKR_MECHANISM_INVALID;
 }
 
-static CK_RV init_once(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+static CK_RV sign_quickly(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size,
+                          CK_BYTE *signature, CK_ULONG *signature_size)
 {
-    return atomic_load(&known) ? CKR_OK : real->C_SignInit(session, mechanism, faults_handle(key));
-}
-
-static CK_RV sign_once(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size,
-                       CK_BYTE *signature, CK_ULONG *signature_size)
-{
-    if (delay.tv_sec != 0 || delay.tv_nsec != 0) /* even no time at all takes some 50 us */
-        nanosleep(&delay, NULL);
-    if (atomic_load(&known) && *signature_size >= first_size) {
-        memcpy(signature, first, first_size);
-        *signature_size = first_size;
-        return CKR_OK;
-    }
-    CK_RV rv = real->C_Sign(session, data, data_size, signature, signature_size);
-    if (rv == CKR_OK)
-        keep_first(signature, *signature_size);
-    return rv;
+    (void)session;
+    if (pause_before.tv_sec != 0 || pause_before.tv_nsec != 0) /* even none takes some 50 us */
+        nanosleep(&pause_before, NULL);
+    return quick_key_sign(data, data_size, signature, signature_size);
 }
 
 static void read_environment(void)
@@ -81,7 +56,7 @@ static void read_environment(void)
     const char *milliseconds = getenv("IMMURE_HSM_DELAY_MS"), *faults = getenv("IMMURE_HSM_FAULTS");
     char commands[COMMANDS_SIZE_MAX];
     long pause = atol(milliseconds != NULL ? milliseconds : DELAY_MS_DEFAULT);
-    delay = (struct timespec){.tv_sec = pause / 1000, .tv_nsec = pause % 1000 * 1000000};
+    pause_before = (struct timespec){.tv_sec = pause / 1000, .tv_nsec = pause % 1000 * 1000000};
     snprintf(commands, sizeof(commands), "delay %ld\n%s", pause, faults != NULL ? faults : "");
     for (char *end = commands; (end = strchr(end, ';')) != NULL;)
         *end = '\n';
@@ -117,20 +92,29 @@ static bool load(const char *path)
     return false;
 }
 
-__attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
+static bool replace_functions(void)
 {
-    char path[PATH_SIZE_MAX];
-    if (!find_files(path) || !load(path))
-        return CKR_GENERAL_ERROR;
-    read_environment();
+    const char *key = getenv("IMMURE_HSM_KEY");
     ours = *real;
     ours.C_GetFunctionList = C_GetFunctionList;
     sessions_replace(&ours, real);
     objects_replace(&ours, real);
-    if (getenv("IMMURE_HSM_REPEAT") != NULL) {
-        ours.C_SignInit = init_once;
-        ours.C_Sign = sign_once;
-    }
+    if (key == NULL)
+        return true;
+    ours.C_SignInit = init_quickly;
+    ours.C_Sign = sign_quickly;
+    if (quick_key_load(key))
+        return true;
+    fprintf(stderr, "hsm: %s is no P-256 key that can be read\n", key);
+    return false;
+}
+
+__attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
+{
+    char path[PATH_SIZE_MAX];
+    if (!find_files(path) || !load(path) || !replace_functions())
+        return CKR_GENERAL_ERROR;
+    read_environment();
     *list = &ours;
     return CKR_OK;
 }

@@ -86,8 +86,7 @@ def measure(lab, plan, progress):
                 "same round. CPU is that of the server's processes and immured's, a handshake; the "
                 f"client's own is {client:.0f} us.",
                 "SoftHSM signs with the CPUs of this host. \"Elsewhere\": the pause is all that a "
-                "signature costs this host, as with an HSM in a network; the signatures are then "
-                "repeated, and wrong, which this client does not check.",
+                "signature costs this host, as with an HSM in a network.",
                 "immured's max-sessions: "
                 + ", ".join(f"{count} with {Device(ms)}" for ms, count in SESSIONS.items()) + ".",
             ],
