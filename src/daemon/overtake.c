@@ -130,8 +130,12 @@ static void look_at_backlog(struct worker *worker, size_t token)
         if (request == NULL)
             return;
         atomic_fetch_sub(&worker->waiting, 1);
-        if (!hand_over(worker, other, request))
-            backlog_request_free(request); /* as with any overload: the client asks again */
+        if (hand_over(worker, other, request))
+            continue;
+        /* That one's backlog is full, and this one's has the place that was just left. */
+        if (!hand_over(worker, worker->keepers[token], request))
+            backlog_request_free(request);
+        return;
     }
 }
 
