@@ -29,7 +29,7 @@ def describe():
         ("CPU", f"{cpu}, {os.cpu_count()} logical CPUs"),
         ("virtual machine", virtual or "none"),
         ("memory", f"{memory / 1024 / 1024:.1f} GiB"),
-        ("kernel", f"{platform.system()} {platform.release()}"),
+        ("kernel", f"{platform.system()} {_first(r'^([0-9.]+)', platform.release())}"),
         ("system", _first(r'^PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())),
         *((name, _package(name)) for name in PACKAGES),
     ]

@@ -15,8 +15,14 @@ PANEL_TITLES = {
     "20 ms, elsewhere": "20 ms, elsewhere",
 }
 
+# Panels beside each other, and the height of a row of them and of all that is around them.
+COLUMNS = 3
+ROW, AROUND = 300, 110
+# Where the legend is, of the height.
+LEGEND = 0.03
+
 HEAD = """
-set terminal svg size 1060,430 font "sans-serif,13" background "#ffffff" dynamic
+set terminal svg size 1060,{height} font "sans-serif,13" background "#ffffff" dynamic
 set output "{output}"
 set datafile missing "?"
 set style data histograms
@@ -31,7 +37,7 @@ set yrange [0:{top}]
 set arrow from graph 0, first 1 to graph 1, first 1 nohead lc rgb "#444444" dt 2 lw 1.2 back
 unset key
 {legend}
-set multiplot layout 1,{panels} margins 0.065,0.99,0.26,0.82 spacing 0.035 \
+set multiplot layout {rows},{columns} margins 0.065,0.99,{bottom},{top_margin} spacing 0.045,{gap} \
     title "Full TLS 1.3 handshakes a second with nginx, relative to a key in a file" font ",16"
 """
 
@@ -61,9 +67,9 @@ def _legend():
     for i, (variant, colour) in enumerate(zip(VARIANTS, COLOURS)):
         left = 0.3 + 0.15 * i
         lines += [
-            f'set object rectangle center screen {left},0.055 size screen 0.014,0.03 '
+            f'set object rectangle center screen {left},{LEGEND} size screen 0.014,0.02 '
             f'fillcolor rgb "{colour}" fillstyle solid 1 border rgb "#333333"',
-            f'set label "{variant}" at screen {left + 0.014},0.055 left',
+            f'set label "{variant}" at screen {left + 0.014},{LEGEND} left',
         ]
     return "\n".join(lines)
 
@@ -93,10 +99,14 @@ def _panels(data):
 def script(data, output):
     panels = _panels(data)
     most = max(max(e["ratios"]) for e in data if e["server"] == "nginx" and e["variant"] in VARIANTS)
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    height = rows * ROW + AROUND
     parts = [
         HEAD.format(
-            output=output, panels=len(panels), top=max(1.2, most * 1.05), legend=_legend(),
-            cells=max(len(cells) for cells in panels.values()),
+            output=output, rows=rows, columns=columns, height=height, legend=_legend(),
+            bottom=90 / height, top_margin=1 - 80 / height, gap=100 / height,
+            top=max(1.2, most * 1.05), cells=max(len(cells) for cells in panels.values()),
         )
     ]
     for number, (token, cells) in enumerate(panels.items()):
@@ -104,7 +114,7 @@ def script(data, output):
         parts.append(
             PANEL.format(
                 number=number, title=PANEL_TITLES[token], bars=_bars(number), rows=rows,
-                label="" if number else "key in a file = 1",
+                label="" if number % columns else "key in a file = 1",
             )
         )
     return "".join(parts) + "unset multiplot\n"
