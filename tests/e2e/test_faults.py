@@ -97,6 +97,7 @@ def tokens(immured):
         "profile tpm",
         "profile yubihsm2",
         "profile luna-lost",
+        "profile nshield-card",
     ],
 )
 def test_no_handshake_fails_while_one_of_two_tokens_does(

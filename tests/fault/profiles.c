@@ -28,9 +28,15 @@ static const struct {
     {"yubihsm2", "sessions 16\nserial\ndelay 20 10\n"},
     /*
      * Linux, "tpm: add retry logic" (commit e2fb992d82c6): a TPM can return TPM2_RC_RETRY to any
-     * command. A TPM does one command at a time. Seen in PKCS#11 as CKR_GENERAL_ERROR (0x05).
+     * command. A TPM does one command at a time. That it is CKR_GENERAL_ERROR (0x05) in PKCS#11 is
+     * an assumption.
      */
     {"tpm", "serial\ndelay 8 4\nfail 0x05 1%\n"},
+    /*
+     * Entrust nShield, "PKCS#11 with load sharing mode" (api-pkcs11/load-sharing-mode.html): the
+     * token is there until the last card of its set is taken out, which closes its sessions.
+     */
+    {"nshield-card", "vanish\n"},
 };
 
 const char *profile_commands(const char *name)

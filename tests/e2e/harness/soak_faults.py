@@ -41,6 +41,7 @@ OF_ONE_TOKEN = (
     "renumber",
     "stuck 0x30",
     "profile tpm",
+    "profile nshield-card",
     "profile yubihsm2",
 )
 # The same for both tokens at once, so that none is left.
