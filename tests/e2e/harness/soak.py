@@ -197,7 +197,10 @@ class Soak:
             deck = deck or self.random.sample(self.faults, len(self.faults))
             fault = deck.pop()
             self._suffer(fault)
-            tell(f"{fault.name}: back after {self.events[-1].recovery:.2f} s; {self.load}")
+            tell(
+                f"{fault.name}: back after {self.events[-1].recovery:.2f} s;"
+                f" {self.load.succeeded} handshakes so far, {len(self.load.failures)} failed"
+            )
         self.load.pause()
         self.final_status = wait_until(self._idle_status, "the end of all requests")
 
