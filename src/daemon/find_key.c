@@ -192,14 +192,16 @@ static enum token_error search_token(struct search *search, size_t index, uint64
 
 /*
  * First all tokens that are ready and answer; then, if none has the key, those that start are
- * waited for, so that a token that hangs does not keep the keys of others from being found.
+ * waited for, so that a token that hangs does not keep the keys of others from being found; and
+ * once more, as one may have turned out to be lost, and is being opened anew.
  */
+#define SEARCH_PASSES 3
 static enum token_error search_tokens(struct search *search, struct problem *problem)
 {
     const size_t count = search->request->worker->config->token_count;
     bool searched[CONFIG_TOKENS_MAX] = {false};
     enum token_error result = TOKEN_OK;
-    for (int pass = 0; pass < 2 && search->found == 0; pass++) {
+    for (int pass = 0; pass < SEARCH_PASSES && search->found == 0; pass++) {
         uint64_t deadline = pass == 0 ? 0 : search->request->deadline;
         result = TOKEN_OK;
         for (size_t i = 0; i < count; i++) {

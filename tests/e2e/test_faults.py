@@ -304,7 +304,7 @@ def test_requests_wait_for_the_token_that_is_left_when_it_has_no_room(
         load.wait_for(200)
         time.sleep(DEADLINE)
         load.check()
-        assert load.slowest < DEADLINE / 2, str(load)
+        assert load.slowest < DEADLINE, str(load)
         modules[0].clear()
 
 
@@ -318,7 +318,7 @@ def test_a_search_for_a_key_that_hangs_in_one_token_is_made_in_the_other(
         nginx = make_nginx(cluster.socket).configure((new.host, certificate_lines(new))).start()
         modules[0].set(f"hang {call}")
         taken, well = handshake(authority, nginx.port, new.host)
-        assert well and taken < DEADLINE / 2, taken
+        assert well and taken < DEADLINE, taken
     finally:
         modules[0].clear()
         immured.cli("key", "destroy", "new", "--yes")
@@ -396,4 +396,4 @@ def test_calls_that_have_hung_do_not_teach_patience(
             modules[0].clear()
             load.wait_for(10)
         load.check()
-        assert load.slowest < DEADLINE / 2, str(load)
+        assert load.slowest < DEADLINE, str(load)
