@@ -42,18 +42,20 @@ def cluster(make_immured, token, modules):
 def start_with(make_immured, token, modules, env=None, lines=""):
     sections = faulty_sections(token, modules, lines=lines)
     immured = make_immured(sections + GRANTS, {"IMMURE_HSM_DELAY_MS": "2"} | (env or {}))
+    # A login rewrites the token's file, and a SoftHSM that reads it just then goes on with no
+    # token, or with one that has neither label nor all of its keys: then once more.
+    whole = lambda: all(found["label"] == token.label for found in tokens(immured).values())
     for _ in range(5):
-        before = immured.log().count(" keys found ")
         immured.start()
-        wait_until(
-            lambda: immured.log().count(" keys found ") == before + len(modules), "all tokens"
-        )
-        # A login rewrites the token's file, and a SoftHSM that reads it just then goes on with
-        # a token that has neither label nor all of its keys.
-        if all(found["label"] == token.label for found in tokens(immured).values()):
-            break
-        immured.stop()
-    return immured
+        try:
+            return wait_until(lambda: keys_are_known(immured) and whole() and immured, "tokens", 5)
+        except AssertionError:
+            immured.stop()
+    pytest.fail(f"SoftHSM does not find its token: {immured.log()}")
+
+
+def keys_are_known(immured):
+    return all(f["state"] == "ready" and f["keys"] > 0 for f in tokens(immured).values())
 
 
 def tokens(immured):
