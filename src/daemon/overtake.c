@@ -79,13 +79,10 @@ static struct token_keeper *find_other(const struct worker *worker, size_t slow)
 static bool hand_over(struct worker *worker, struct token_keeper *keeper,
                       struct backlog_request *request)
 {
-    atomic_fetch_add(&worker->waiting, 1);
-    if (request != NULL && token_keeper_wait(keeper, request, false)) {
-        notice(worker);
-        return true;
-    }
-    atomic_fetch_sub(&worker->waiting, 1);
-    return false;
+    if (!request_wait(worker, keeper, request, false))
+        return false;
+    notice(worker);
+    return true;
 }
 
 /* The call's lock is held. */

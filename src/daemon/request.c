@@ -171,9 +171,19 @@ enum token_error request_take_token(struct request *request, size_t index, uint6
     /* Of several, the one that works: where a token hangs, nothing is returned. */
     if (error == TOKEN_NO_SESSION &&
         (request->full == NULL ||
-         token_keeper_last_return(keeper) > token_keeper_last_return(request->full)))
+         token_keeper_glance(keeper).last_return > token_keeper_glance(request->full).last_return))
         request->full = keeper;
     return error;
+}
+
+bool request_wait(struct worker *worker, struct token_keeper *keeper,
+                  struct backlog_request *waiting, bool again)
+{
+    atomic_fetch_add(&worker->waiting, 1); /* first, or whoever serves it could count it down */
+    if (waiting != NULL && token_keeper_wait(keeper, waiting, again))
+        return true;
+    atomic_fetch_sub(&worker->waiting, 1);
+    return false;
 }
 
 static bool wait_for_token(const struct request *request)
@@ -181,10 +191,8 @@ static bool wait_for_token(const struct request *request)
     if (request->full == NULL)
         return false;
     struct backlog_request *waiting = backlog_request_new(request);
-    atomic_fetch_add(&request->worker->waiting, 1);
-    if (waiting != NULL && token_keeper_wait(request->full, waiting, request->waited))
+    if (request_wait(request->worker, request->full, waiting, request->waited))
         return true;
-    atomic_fetch_sub(&request->worker->waiting, 1);
     backlog_request_free(waiting);
     return false;
 }

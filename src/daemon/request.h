@@ -49,6 +49,13 @@ request_handler request_sign, request_sign_digest, request_find_key, request_sta
 void request_serve(struct worker *worker, struct connection *connection, const uint8_t *datagram,
                    size_t size, bool truncated, struct call *call, uint8_t *payload);
 
+/*
+ * token_keeper_wait(), counted in the worker. False, and the caller's still: too many wait, or
+ * `waiting` is NULL.
+ */
+bool request_wait(struct worker *worker, struct token_keeper *keeper,
+                  struct backlog_request *waiting, bool again) MUST_USE;
+
 /* Serves what waits in a backlog and has room now. */
 void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *payload);
 

@@ -554,14 +554,6 @@ struct backlog_request *token_keeper_next(struct token_keeper *keeper)
     return next;
 }
 
-uint64_t token_keeper_last_return(struct token_keeper *keeper)
-{
-    pthread_mutex_lock(&keeper->lock);
-    uint64_t last_return = keeper->last_return;
-    pthread_mutex_unlock(&keeper->lock);
-    return last_return;
-}
-
 /* True: this is the first to say so. */
 static bool lose(struct token_keeper *keeper, uint64_t epoch, bool condemned,
                  const struct problem *problem)

@@ -78,9 +78,6 @@ bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *requ
                        bool again) MUST_USE;
 struct backlog_request *token_keeper_next(struct token_keeper *keeper) MUST_USE;
 
-/* When the token was last returned (base/clock.h): long ago, if it hangs. */
-uint64_t token_keeper_last_return(struct token_keeper *keeper);
-
 /* The token of this epoch has said TOKEN_UNAVAILABLE: it is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
 
@@ -100,7 +97,7 @@ struct token_keeper_glance {
     unsigned in_flight;
     bool has_room;
     bool slow;            /* a call hangs; others are under way, and none has ended well */
-    uint64_t last_return; /* as token_keeper_last_return() */
+    uint64_t last_return; /* base/clock.h: long ago, if it hangs */
 };
 struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper) MUST_USE;
 
