@@ -350,23 +350,12 @@ static bool set_keys(struct parser *parser, const char *value)
 
 static bool add_use(struct parser *parser, const char *word)
 {
-    static const struct {
-        const char *name;
-        unsigned uses;
-    } uses[] = {
-        {"tls-server", USE_TLS_SERVER},
-        {"tls13-server", USE_TLS13_SERVER},
-        {"tls12-server", USE_TLS12_SERVER},
-        {"sign", USE_SIGN},
-    };
     struct grant_config *grant = parser->target;
-    for (size_t i = 0; i < ARRAY_SIZE(uses); i++) {
-        if (strcmp(uses[i].name, word) == 0) {
-            grant->uses |= uses[i].uses;
-            return true;
-        }
-    }
-    return fail(parser, "use = %s: give tls-server, tls13-server, tls12-server or sign", word);
+    char names[USE_NAMES_SIZE];
+    unsigned uses = use_by_name(word);
+    use_names(USE_ALL, names, sizeof(names));
+    grant->uses |= uses;
+    return uses != 0 || fail(parser, "use = %s: give some of %s", word, names);
 }
 
 static bool set_use(struct parser *parser, const char *value)

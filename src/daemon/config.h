@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/problem.h"
 #include "base/secret.h"
+#include "daemon/use.h"
 #include "token/token.h"
 
 #define CONFIG_PATH_DEFAULT "/etc/immure/immure.conf"
@@ -24,14 +25,6 @@
 #define CONFIG_GRANTS_MAX 64
 /* A host has few HSMs; the bound keeps per-key tables small. */
 #define CONFIG_TOKENS_MAX 16
-
-/* What a grant allows. Bits of grant_config.uses. */
-enum use {
-    USE_TLS13_SERVER = 1 << 0, /* a TLS 1.3 server's CertificateVerify, nothing else */
-    USE_TLS12_SERVER = 1 << 1, /* a TLS 1.2 server's ServerKeyExchange with ECDHE, nothing else */
-    USE_SIGN = 1 << 2,         /* any message, and digests */
-};
-#define USE_TLS_SERVER (USE_TLS13_SERVER | USE_TLS12_SERVER)
 
 struct token_config {
     struct token_settings settings;
@@ -46,7 +39,7 @@ struct grant_config {
     uid_t user;
     gid_t group;
     char **keys; /* fnmatch(3) patterns of key names, NULL-terminated */
-    unsigned uses;
+    unsigned uses; /* bits of enum use */
 };
 
 struct config {
