@@ -96,13 +96,24 @@ static void print_health(json_t *tokens)
                     ready > 0 ? "degraded" : "bad, nothing can be signed", ready, count);
 }
 
-static void print_requests(json_t *requests)
+/* Those members of an object of counters that are not zero. */
+static void print_counts(const char *field, json_t *counts, const char *before)
 {
-    for (void *at = json_object_iter(requests); at != NULL;
-         at = json_object_iter_next(requests, at)) {
+    for (void *at = json_object_iter(counts); at != NULL; at = json_object_iter_next(counts, at)) {
         json_int_t count = json_integer_value(json_object_iter_value(at));
         if (count > 0)
-            print_field("Replies", "%lld %s", (long long)count, json_object_iter_key(at));
+            print_field(field, "%lld %s%s", (long long)count, before, json_object_iter_key(at));
+    }
+}
+
+static void print_alarms(json_t *grants)
+{
+    for (size_t i = 0; i < json_array_size(grants); i++) {
+        json_t *grant = json_array_get(grants, i);
+        if (number_at(grant, "over_rate") > 0)
+            print_field("Alarm", "%lld of %lld uses of grant %s were beyond its rate",
+                        number_at(grant, "over_rate"), number_at(grant, "uses"),
+                        text_at(grant, "name"));
     }
 }
 
@@ -158,7 +169,9 @@ static enum exit_status print_status(json_t *status)
                 uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
     print_field("Configuration", "%s", text_at(status, "config"));
     print_field("Connections", "%lld", number_at(status, "connections"));
-    print_requests(json_object_get(status, "requests"));
+    print_counts("Replies", json_object_get(status, "requests"), "");
+    print_counts("Refused", json_object_get(status, "refusals"), "by rule ");
+    print_alarms(json_object_get(status, "grants"));
     if (number_at(status, "overtaken") > 0)
         print_field("Overtaken", "%lld slow calls, by another token",
                     number_at(status, "overtaken"));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/config_pin.h"
+#include "daemon/unit.h"
 
 /* inih's buffer for a line; a PKCS#11 URI of several long attributes fits many times. */
 #define LINE_SIZE_MAX 4096
@@ -272,11 +273,17 @@ static void *grant_begin(struct parser *parser, const char *name)
 
 static bool grant_end(struct parser *parser)
 {
-    const struct grant_config *grant = parser->target;
-    return grant->has_user || grant->has_group ||
-           fail_at(parser, parser->section_line,
-                   "[%s] says neither user nor group: add one of them, or both",
-                   parser->section_title);
+    struct grant_config *grant = parser->target;
+    if (!grant->has_user && !grant->has_group && grant->unit == NULL && grant->cgroup == NULL)
+        return fail_at(parser, parser->section_line,
+                       "[%s] says none of user, group, unit and cgroup: add at least one of them",
+                       parser->section_title);
+    if (grant->rate.interval_ns == 0 && (grant->rate.burst != 0 || grant->rate.refuse))
+        return fail_at(parser, parser->section_line, "[%s] has burst or over-rate without rate",
+                       parser->section_title);
+    if (grant->rate.burst == 0)
+        grant->rate.burst = grant->rate.count;
+    return true;
 }
 
 /* The highest id means "none" to chown(2) and its kind. */
@@ -366,11 +373,78 @@ static bool set_use(struct parser *parser, const char *value)
            (grant->uses != 0 || fail(parser, "use is empty: remove it, or say tls-server"));
 }
 
+static bool set_unit(struct parser *parser, const char *value)
+{
+    struct grant_config *grant = parser->target;
+    char unit[UNIT_NAME_SIZE];
+    if (!unit_of_cgroup(value, unit) || strcmp(unit, value) != 0)
+        return fail(parser,
+                    "unit = %s: give the name of a systemd service or scope, as in nginx.service, "
+                    "of at most %d bytes",
+                    value, UNIT_NAME_SIZE - 1);
+    grant->unit = strdup(value);
+    return grant->unit != NULL || fail(parser, "out of memory");
+}
+
+static bool set_cgroup(struct parser *parser, const char *value)
+{
+    struct grant_config *grant = parser->target;
+    size_t size = strlen(value);
+    if (value[0] != '/' || size < 2 || value[size - 1] == '/' || size >= CGROUP_PATH_SIZE)
+        return fail(
+            parser,
+            "cgroup = %s: give a control group's path, as in /machine.slice/web, of at most "
+            "%d bytes",
+            value, CGROUP_PATH_SIZE - 1);
+    grant->cgroup = strdup(value);
+    return grant->cgroup != NULL || fail(parser, "out of memory");
+}
+
+static bool set_rate(struct parser *parser, const char *value)
+{
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } spans[] = {{"/s", 1000000000}, {"/min", 60000000000}, {"/h", 3600000000000}};
+    struct grant_config *grant = parser->target;
+    char words[16];
+    size_t digits = strspn(value, "0123456789");
+    unsigned long count = 0;
+    snprintf(words, sizeof(words), "%.*s", (int)digits, value);
+    if (parse_number(words, GRANT_RATE_MAX, &count) && count > 0) {
+        for (size_t i = 0; i < ARRAY_SIZE(spans); i++) {
+            if (strcmp(value + digits, spans[i].name) == 0)
+                grant->rate.interval_ns = spans[i].ns / count;
+        }
+    }
+    grant->rate.count = count;
+    return grant->rate.interval_ns != 0 ||
+           fail(parser, "rate = %s: give a number from 1 to %d and /s, /min or /h, as in 100/s",
+                value, GRANT_RATE_MAX);
+}
+
+static bool set_burst(struct parser *parser, const char *value)
+{
+    struct grant_config *grant = parser->target;
+    unsigned long number = 0;
+    if (!parse_number(value, GRANT_RATE_MAX, &number) || number == 0)
+        return fail(parser, "burst = %s: give a number from 1 to %d", value, GRANT_RATE_MAX);
+    grant->rate.burst = number;
+    return true;
+}
+
+static bool set_over_rate(struct parser *parser, const char *value)
+{
+    struct grant_config *grant = parser->target;
+    grant->rate.refuse = strcmp(value, "refuse") == 0;
+    return grant->rate.refuse || strcmp(value, "alarm") == 0 ||
+           fail(parser, "over-rate = %s: give alarm or refuse", value);
+}
+
 static const struct setting grant_settings[] = {
-    {"user", set_user, false},
-    {"group", set_group, false},
-    {"keys", set_keys, true},
-    {"use", set_use, false},
+    {"user", set_user, false},     {"group", set_group, false}, {"unit", set_unit, false},
+    {"cgroup", set_cgroup, false}, {"keys", set_keys, true},    {"use", set_use, false},
+    {"rate", set_rate, false},     {"burst", set_burst, false}, {"over-rate", set_over_rate, false},
 };
 
 /* --- The file --- */
@@ -578,6 +652,8 @@ static void free_grant(struct grant_config *grant)
     for (char **key = grant->keys; key != NULL && *key != NULL; key++)
         free(*key);
     free(grant->keys);
+    free(grant->unit);
+    free(grant->cgroup);
     free(grant->name);
 }
 

@@ -26,6 +26,9 @@
 /* A host has few HSMs; the bound keeps per-key tables small. */
 #define CONFIG_TOKENS_MAX 16
 
+/* A million a second is more than any token makes, and an interval of 1,000 ns. */
+#define GRANT_RATE_MAX 1000000
+
 struct token_config {
     struct token_settings settings;
     char *pin_file;       /* or NULL */
@@ -35,11 +38,19 @@ struct token_config {
 
 struct grant_config {
     char *name;
-    bool has_user, has_group; /* both set: both must fit */
+    bool has_user, has_group; /* of these four, all that are set must fit */
     uid_t user;
     gid_t group;
-    char **keys; /* fnmatch(3) patterns of key names, NULL-terminated */
+    char *unit;    /* of systemd, "nginx.service", or NULL */
+    char *cgroup;  /* a path in the unified hierarchy, without a slash at its end, or NULL */
+    char **keys;   /* fnmatch(3) patterns of key names, NULL-terminated */
     unsigned uses; /* bits of enum use */
+    struct grant_rate {
+        uint64_t count;       /* the number in "rate = 100/s" */
+        uint64_t interval_ns; /* between two uses; 0: any number is fine */
+        uint64_t burst;       /* so many may come at once after a rest */
+        bool refuse;          /* what is beyond is refused, not only told */
+    } rate;
 };
 
 struct config {

@@ -33,7 +33,7 @@ static struct connection *connection_new(struct connections *connections,
 {
     struct peer peer;
     struct connection *connection = calloc(1, sizeof(*connection));
-    if (connection == NULL || !grant_peer_of(socket, &peer)) {
+    if (connection == NULL || !peer_of(socket, &peer)) {
         log_warning("a client was turned away: %s", strerror(errno));
         free(connection);
         return NULL;
@@ -45,6 +45,7 @@ static struct connection *connection_new(struct connections *connections,
     atomic_init(&connection->broken, false);
     connection->pid = peer.pid;
     connection->uid = peer.uid;
+    memcpy(connection->unit, peer.unit, sizeof(connection->unit));
     connection->is_operator = peer.uid == 0 || peer.uid == geteuid();
     connection->grants = grants_of_peer(config, &peer);
     free(peer.groups);

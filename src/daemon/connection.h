@@ -19,6 +19,7 @@
 #include "base/attributes.h"
 #include "daemon/config.h"
 #include "daemon/grant.h"
+#include "daemon/peer.h"
 
 /* Hundreds of server workers; a connection costs a descriptor and some kernel memory. */
 #define CONNECTIONS_MAX 4096
@@ -34,6 +35,7 @@ struct connection {
     atomic_bool broken;
     pid_t pid;
     uid_t uid;
+    char unit[UNIT_NAME_SIZE]; /* see peer.h */
     grant_set grants;
     bool is_operator; /* root or immured's own user: may look, but not sign, without a grant */
     size_t slot;      /* in the table; CONNECTIONS_MAX: in none */

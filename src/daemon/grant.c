@@ -1,37 +1,7 @@
 #include "daemon/grant.h"
 
-#include <errno.h>
 #include <fnmatch.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-
-static bool read_groups(int socket, struct peer *peer)
-{
-    socklen_t size = 0;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0)
-        return true; /* it has none */
-    if (errno != ERANGE)
-        return false;
-    peer->groups = malloc(size);
-    if (peer->groups == NULL)
-        return false;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &size) != 0) {
-        free(peer->groups);
-        return false;
-    }
-    peer->group_count = size / sizeof(gid_t);
-    return true;
-}
-
-bool grant_peer_of(int socket, struct peer *peer)
-{
-    struct ucred credentials;
-    socklen_t size = sizeof(credentials);
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
-        return false;
-    *peer = (struct peer){.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid};
-    return read_groups(socket, peer);
-}
+#include <string.h>
 
 static bool is_member(const struct peer *peer, gid_t group)
 {
@@ -44,14 +14,27 @@ static bool is_member(const struct peer *peer, gid_t group)
     return false;
 }
 
+/* In the group or below it. */
+static bool is_in_cgroup(const struct peer *peer, const char *cgroup)
+{
+    size_t size = strlen(cgroup);
+    return strncmp(peer->cgroup, cgroup, size) == 0 &&
+           (peer->cgroup[size] == '\0' || peer->cgroup[size] == '/');
+}
+
+static bool fits(const struct grant_config *grant, const struct peer *peer)
+{
+    return (!grant->has_user || grant->user == peer->uid) &&
+           (!grant->has_group || is_member(peer, grant->group)) &&
+           (grant->unit == NULL || strcmp(grant->unit, peer->unit) == 0) &&
+           (grant->cgroup == NULL || is_in_cgroup(peer, grant->cgroup));
+}
+
 grant_set grants_of_peer(const struct config *config, const struct peer *peer)
 {
     grant_set grants = 0;
     for (size_t i = 0; i < config->grant_count; i++) {
-        const struct grant_config *grant = &config->grants[i];
-        bool user_fits = !grant->has_user || grant->user == peer->uid;
-        bool group_fits = !grant->has_group || is_member(peer, grant->group);
-        if (user_fits && group_fits)
+        if (fits(&config->grants[i], peer))
             grants |= (grant_set)1 << i;
     }
     return grants;
@@ -74,6 +57,15 @@ grant_set grants_of_key(const struct config *config, const char *name)
             grants |= (grant_set)1 << i;
     }
     return grants;
+}
+
+size_t grants_first(const struct config *config, grant_set grants, unsigned uses)
+{
+    size_t i = 0;
+    while (i < config->grant_count &&
+           ((grants & (grant_set)1 << i) == 0 || (config->grants[i].uses & uses) == 0))
+        i++;
+    return i;
 }
 
 unsigned grants_uses(const struct config *config, grant_set grants)

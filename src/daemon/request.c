@@ -21,7 +21,7 @@ static request_handler *const handlers[] = {
 static const bool log_worthy[STATUS_COUNT] = {
     [WIRE_MALFORMED] = true,       [WIRE_UNSUPPORTED_VERSION] = true, [WIRE_NOT_GRANTED] = true,
     [WIRE_MESSAGE_REFUSED] = true, [WIRE_KEY_NOT_FOUND] = true,       [WIRE_KEY_AMBIGUOUS] = true,
-    [WIRE_TOKEN_FAILED] = true,
+    [WIRE_TOKEN_FAILED] = true,    [WIRE_OVER_RATE] = true,
 };
 
 static struct rate_limit refusals = RATE_LIMIT_INITIAL;
@@ -66,19 +66,28 @@ enum wire_status request_status_of(enum token_error error)
     return WIRE_TOKEN_FAILED;
 }
 
-enum wire_status request_not_granted(struct request *request, const char *key)
+void request_client_words(const struct request *request, char words[CLIENT_WORDS_SIZE])
 {
     const struct connection *connection = request->connection;
     char buffer[1024];
     struct passwd entry, *user = NULL;
     if (getpwuid_r(connection->uid, &entry, buffer, sizeof(buffer), &user) != 0)
         user = NULL;
+    snprintf(words, CLIENT_WORDS_SIZE, "user %.*s (uid %u, pid %d%s%s)", LOGIN_NAME_MAX,
+             user != NULL ? user->pw_name : "without a name", (unsigned)connection->uid,
+             (int)connection->pid, connection->unit[0] != '\0' ? ", unit " : "", connection->unit);
+}
+
+enum wire_status request_not_granted(struct request *request, const char *key)
+{
+    char client[CLIENT_WORDS_SIZE];
+    request_client_words(request, client);
+    request->rule = RULE_GRANT;
     return problem_set(&request->problem, WIRE_NOT_GRANTED,
-                       "user %s (uid %u, pid %d) may not use %s%s: add a [grant] section for it "
-                       "to %s and reload immured",
-                       user != NULL ? user->pw_name : "without a name", (unsigned)connection->uid,
-                       (int)connection->pid, key != NULL ? "key " : "any key",
-                       key != NULL ? key : "", request->worker->config->path);
+                       "%s may not use %s%s: add a [grant] section for it to %s and reload immured "
+                       "(rule %s)",
+                       client, key != NULL ? "key " : "any key", key != NULL ? key : "",
+                       request->worker->config->path, rule_name(request->rule));
 }
 
 static enum wire_status decode(struct request *request, bool truncated)
@@ -158,6 +167,9 @@ static void end(struct request *request, enum wire_status status)
     if (status != WIRE_OK)
         log_refusal(request, status);
     atomic_fetch_add_explicit(&request->worker->replies[status], 1, memory_order_relaxed);
+    if (request->rule != RULE_NONE)
+        atomic_fetch_add_explicit(&request->worker->refusals[request->rule], 1,
+                                  memory_order_relaxed);
 }
 
 /* --- Waiting for a token --------------------------------------------------------------------- */

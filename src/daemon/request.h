@@ -5,6 +5,7 @@
 #ifndef IMMURE_DAEMON_REQUEST_H
 #define IMMURE_DAEMON_REQUEST_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,8 @@ struct request {
     uint8_t *payload;          /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
     size_t payload_size;
     struct problem problem; /* the reply's when it is not WIRE_OK */
+    unsigned use;           /* what a key is asked for, a bit of enum use; 0: not known */
+    enum rule rule;         /* by which it was refused */
 };
 
 /* A handler: WIRE_OK with the payload filled in, or another status with a problem. */
@@ -66,6 +69,12 @@ void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *p
 enum token_error request_take_token(struct request *request, size_t index, uint64_t deadline,
                                     struct token **token, uint64_t *epoch,
                                     struct problem *problem) MUST_USE;
+
+/* Room for the words below. */
+#define CLIENT_WORDS_SIZE (LOGIN_NAME_MAX + UNIT_NAME_SIZE + 64)
+
+/* "user www-data (uid 33, pid 4711, unit nginx.service)", for messages. */
+void request_client_words(const struct request *request, char words[CLIENT_WORDS_SIZE]);
 
 /* The problem's text and WIRE_NOT_GRANTED; `key` is in words, as "'www'"; NULL: any. */
 enum wire_status request_not_granted(struct request *request, const char *key) MUST_USE;

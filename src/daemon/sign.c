@@ -1,23 +1,19 @@
 /*
- * SIGN and SIGN_DIGEST: what may be signed, and on which token.
+ * SIGN and SIGN_DIGEST: with which scheme, and on which token.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/permission.h"
 #include "daemon/request.h"
 #include "daemon/signature_check.h"
-#include "daemon/tls_message.h"
 #include "wire/scheme.h"
-
-/* PKCS#1 v1.5 takes at least this many bytes of a block (RFC 8017 9.2). */
-#define PKCS1_OVERHEAD 11
 
 struct signing {
     struct request *request;
     const struct scheme *scheme;
     struct keyring_key key;
-    unsigned uses;        /* what the peer may do with the key */
     const uint8_t *input; /* what the token signs */
     size_t input_size;
     uint32_t tried;             /* bit i: token i */
@@ -32,25 +28,6 @@ static const char *key_words(struct signing *signing)
     return signing->words;
 }
 
-/* --- What may be signed --- */
-
-static enum wire_status find_granted_key(struct signing *signing)
-{
-    struct request *request = signing->request;
-    grant_set peer = request->connection->grants;
-    bool known = keyring_get(request->worker->keyring, request->wire.key_id, &signing->key);
-    if (!known && peer != 0)
-        return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s has not been looked up yet",
-                           key_words(signing));
-    if (!known)
-        return request_not_granted(request, key_words(signing));
-    grant_set grants = peer & signing->key.grants;
-    signing->uses = grants_uses(request->worker->config, grants);
-    if (grants != 0)
-        return WIRE_OK;
-    return request_not_granted(request, key_words(signing));
-}
-
 static bool is_raw(const struct scheme *scheme)
 {
     return scheme->code == SCHEME_RSA_PKCS1_RAW || scheme->code == SCHEME_ECDSA_RAW;
@@ -61,6 +38,7 @@ static enum wire_status check_scheme(struct signing *signing)
     struct request *request = signing->request;
     bool digest_given = request->wire.operation == WIRE_SIGN_DIGEST;
     const struct scheme *scheme = scheme_by_code(request->wire.scheme);
+    request->rule = RULE_SCHEME;
     if (scheme == NULL)
         return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
                            "signature scheme 0x%04x is unknown", request->wire.scheme);
@@ -72,58 +50,7 @@ static enum wire_status check_scheme(struct signing *signing)
     if (digest_given ? scheme->key_type == KEY_TYPE_ED25519 : is_raw(scheme))
         return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME, "%s is for %s only",
                            scheme->name, digest_given ? "messages" : "digests");
-    return WIRE_OK;
-}
-
-/* RFC 8446 4.2.3: in TLS 1.3 the scheme names the curve, and PKCS#1 v1.5 is not for handshakes. */
-static bool scheme_is_for_tls13(const struct signing *signing)
-{
-    const struct scheme *scheme = signing->scheme;
-    return scheme->padding != SCHEME_PADDING_PKCS1 &&
-           (scheme->group_bits == 0 || scheme->group_bits == signing->key.bits);
-}
-
-static enum wire_status check_message(struct signing *signing)
-{
-    struct request *request = signing->request;
-    if (signing->uses & USE_SIGN)
-        return WIRE_OK;
-    unsigned use = tls_message_use(request->wire.payload, request->wire.payload_size);
-    if ((signing->uses & use) == 0)
-        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
-                           "uid %u (pid %d) may use key %s for TLS servers' "
-                           "handshakes, and this is %s: for more, add \"use = sign\" to the grant",
-                           (unsigned)request->connection->uid, (int)request->connection->pid,
-                           key_words(signing),
-                           use == 0 ? "none of TLS 1.2 or 1.3" : "one of a version not granted");
-    if (use == USE_TLS13_SERVER && !scheme_is_for_tls13(signing))
-        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
-                           "TLS 1.3 does not allow %s with key %s of %u bits",
-                           signing->scheme->name, key_words(signing), signing->key.bits);
-    return WIRE_OK;
-}
-
-static size_t raw_size_max(const struct signing *signing)
-{
-    return signing->scheme->code == SCHEME_RSA_PKCS1_RAW ? signing->key.bits / 8 - PKCS1_OVERHEAD
-                                                         : SCHEME_DIGEST_SIZE_MAX;
-}
-
-static enum wire_status check_digest(struct signing *signing)
-{
-    struct request *request = signing->request;
-    size_t size = request->wire.payload_size, digest_size = signing->scheme->digest_size;
-    if ((signing->uses & USE_SIGN) == 0)
-        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
-                           "uid %u (pid %d) may use key %s for TLS handshakes, "
-                           "not for digests: add \"use = sign\" to the grant",
-                           (unsigned)request->connection->uid, (int)request->connection->pid,
-                           key_words(signing));
-    bool good =
-        is_raw(signing->scheme) ? size > 0 && size <= raw_size_max(signing) : size == digest_size;
-    if (!good)
-        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED, "%zu bytes are no input for %s",
-                           size, signing->scheme->name);
+    request->rule = RULE_NONE;
     return WIRE_OK;
 }
 
@@ -321,14 +248,15 @@ static enum wire_status sign_on_any(struct signing *signing)
 
 static enum wire_status prepare(struct signing *signing)
 {
-    enum wire_status status = find_granted_key(signing);
+    struct request *request = signing->request;
+    enum wire_status status = permission_of_key(request, &signing->key);
+    if (status == WIRE_OK)
+        status = check_scheme(signing);
     if (status != WIRE_OK)
         return status;
-    status = check_scheme(signing);
-    if (status != WIRE_OK)
-        return status;
-    return signing->request->wire.operation == WIRE_SIGN_DIGEST ? check_digest(signing)
-                                                                : check_message(signing);
+    return request->wire.operation == WIRE_SIGN_DIGEST
+               ? permission_to_sign_digest(request, &signing->key, signing->scheme)
+               : permission_to_sign(request, &signing->key, signing->scheme);
 }
 
 enum wire_status request_sign(struct request *request)

@@ -27,6 +27,28 @@ static json_t *requests_json(struct worker *worker)
     return requests;
 }
 
+static json_t *refusals_json(struct worker *worker)
+{
+    json_t *refusals = json_object();
+    for (enum rule rule = RULE_NONE + 1; rule < RULE_COUNT; rule++)
+        json_object_set_new(refusals, rule_name(rule),
+                            json_integer((json_int_t)atomic_load(&worker->refusals[rule])));
+    return refusals;
+}
+
+static json_t *grants_json(struct worker *worker)
+{
+    json_t *grants = json_array();
+    for (size_t i = 0; i < worker->config->grant_count; i++) {
+        const struct grant_meter *meter = &worker->meters[i];
+        json_array_append_new(grants,
+                              json_pack("{s:s, s:I, s:I}", "name", worker->config->grants[i].name,
+                                        "uses", (json_int_t)atomic_load(&meter->used), "over_rate",
+                                        (json_int_t)atomic_load(&meter->over)));
+    }
+    return grants;
+}
+
 static json_t *token_json(struct worker *worker, size_t index)
 {
     const struct token_settings *settings = &worker->config->tokens[index].settings;
@@ -57,13 +79,13 @@ static json_t *status_json(struct worker *worker)
     size_t connections;
     uint64_t refused;
     connections_counts(&worker->connections, &connections, &refused);
-    return json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "version", IMMURE_VERSION,
-                     "pid", (int)getpid(), "uptime_s",
-                     (json_int_t)((clock_now_ms() - worker->started) / 1000), "config",
-                     worker->config->path, "connections", (json_int_t)connections,
-                     "connections_refused", (json_int_t)refused, "overtaken",
-                     (json_int_t)atomic_load(&worker->overtaken), "requests", requests_json(worker),
-                     "tokens", tokens_json(worker));
+    return json_pack(
+        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "version", IMMURE_VERSION, "pid",
+        (int)getpid(), "uptime_s", (json_int_t)((clock_now_ms() - worker->started) / 1000),
+        "config", worker->config->path, "connections", (json_int_t)connections,
+        "connections_refused", (json_int_t)refused, "overtaken",
+        (json_int_t)atomic_load(&worker->overtaken), "requests", requests_json(worker), "refusals",
+        refusals_json(worker), "grants", grants_json(worker), "tokens", tokens_json(worker));
 }
 
 enum wire_status request_status(struct request *request)

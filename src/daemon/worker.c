@@ -189,6 +189,17 @@ static int start_keepers(struct worker *worker, struct problem *problem)
     return 0;
 }
 
+static void warn_of_vain_grants(const struct config *config)
+{
+    for (size_t i = 0; i < config->grant_count; i++) {
+        const struct grant_config *grant = &config->grants[i];
+        if ((grant->unit != NULL || grant->cgroup != NULL) && !peer_has_cgroup())
+            log_warning("[grant %s] is for nobody: this kernel cannot tell safely in which unit or "
+                        "cgroup a client is; it takes Linux 6.5",
+                        grant->name);
+    }
+}
+
 static int set_up(struct worker *worker, struct problem *problem)
 {
     if (config_load(worker->settings.config_path, &worker->config, problem) != 0)
@@ -205,6 +216,8 @@ static int set_up(struct worker *worker, struct problem *problem)
             problem, -1, "cannot lock PINs into memory (%s): raise LimitMEMLOCK=", strerror(errno));
     if (!digests_fetch(&worker->digests))
         return problem_set(problem, -1, "OpenSSL has no SHA-2: see OPENSSL_CONF");
+    dhe_groups_load(&worker->dhe_groups);
+    warn_of_vain_grants(worker->config);
     worker->keyring = keyring_new(worker->config);
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->overtakes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);

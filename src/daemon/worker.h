@@ -14,10 +14,13 @@
 #include "daemon/asked_pin.h"
 #include "daemon/config.h"
 #include "daemon/connection.h"
+#include "daemon/dhe_groups.h"
 #include "daemon/digest.h"
+#include "daemon/grant_meter.h"
 #include "daemon/keyring.h"
 #include "daemon/overtake.h"
 #include "daemon/pin_budget.h"
+#include "daemon/rule.h"
 #include "daemon/token_keeper.h"
 #include "wire/message.h"
 
@@ -40,7 +43,7 @@ struct worker_settings {
 /* A host with more sessions than this in all waits for its threads. */
 #define THREADS_MAX 512
 
-#define STATUS_COUNT (WIRE_DEADLINE_PASSED + 1)
+#define STATUS_COUNT (WIRE_OVER_RATE + 1)
 
 struct worker {
     struct worker_settings settings;
@@ -48,11 +51,14 @@ struct worker {
     struct keyring *keyring;
     struct token_keeper *keepers[CONFIG_TOKENS_MAX]; /* one a token of the configuration */
     struct digests digests;
+    struct dhe_groups dhe_groups;
     struct connections connections;
     int epoll;
     uint64_t started; /* base/clock.h */
     atomic_uint_fast64_t replies[STATUS_COUNT];
-    atomic_uint waiting; /* requests in the tokens' backlogs */
+    atomic_uint_fast64_t refusals[RULE_COUNT];
+    struct grant_meter meters[CONFIG_GRANTS_MAX]; /* one a grant of the configuration */
+    atomic_uint waiting;                          /* requests in the tokens' backlogs */
     int overtakes; /* eventfd(2) that wakes a thread for each request that overtakes another */
     atomic_uint_fast64_t overtaken;
     size_t thread_count;

@@ -20,6 +20,7 @@ static const char *const status_names[] = {
     [WIRE_BUSY] = "busy",
     [WIRE_SHUTTING_DOWN] = "shutting down",
     [WIRE_DEADLINE_PASSED] = "deadline passed",
+    [WIRE_OVER_RATE] = "over rate",
 };
 
 const char *wire_status_name(uint16_t status)

@@ -64,6 +64,7 @@ enum wire_status {
     WIRE_BUSY = 12,              /* a bound was reached; repeat after a moment */
     WIRE_SHUTTING_DOWN = 13,     /* repeat on a new connection */
     WIRE_DEADLINE_PASSED = 14,
+    WIRE_OVER_RATE = 15, /* the grant's rate is used up */
 };
 
 struct wire_request {

@@ -84,7 +84,7 @@ static const struct mistake mistakes[] = {
     {TOKEN "pin-file = /tmp\n", 4, "no regular file"},
     {TOKEN "pin-credential = ../x\n", 4, "no path"},
     {TOKEN "pin = 1234\n", 4, "unknown key pin"},
-    {"[grant g]\nkeys = *\n", 1, "neither user nor group"},
+    {"[grant g]\nkeys = *\n", 1, "none of user, group, unit and cgroup"},
     {"[grant g]\nuser = root\n", 1, "lacks keys"},
     {"[grant g]\nuser = nobody-has-this-name\n", 2, "no such user"},
     {"[grant g]\ngroup = nobody-has-this-name\n", 2, "no such group"},
@@ -92,6 +92,21 @@ static const struct mistake mistakes[] = {
     {"[grant g]\nkeys = ,\n", 2, "no pattern"},
     {"[grant g]\nuse = everything\n", 2, "use = everything"},
     {"[grant g]\nuse = ,\n", 2, "use is empty"},
+    {"[grant g]\nunit = nginx\n", 2, "as in nginx.service"},
+    {"[grant g]\nunit = /system.slice/nginx.service\n", 2, "as in nginx.service"},
+    {"[grant g]\ncgroup = web\n", 2, "control group's path"},
+    {"[grant g]\ncgroup = /web/\n", 2, "control group's path"},
+    {"[grant g]\ncgroup = /\n", 2, "control group's path"},
+    {"[grant g]\nrate = 100\n", 2, "as in 100/s"},
+    {"[grant g]\nrate = 0/s\n", 2, "as in 100/s"},
+    {"[grant g]\nrate = /s\n", 2, "as in 100/s"},
+    {"[grant g]\nrate = 1000001/s\n", 2, "as in 100/s"},
+    {"[grant g]\nrate = 99999999999999999999/s\n", 2, "as in 100/s"},
+    {"[grant g]\nrate = 1/fortnight\n", 2, "as in 100/s"},
+    {"[grant g]\nburst = 0\n", 2, "burst = 0"},
+    {"[grant g]\nover-rate = shrug\n", 2, "alarm or refuse"},
+    {"[grant g]\nuser = 0\nkeys = *\nburst = 5\n", 1, "without rate"},
+    {"[grant g]\nuser = 0\nkeys = *\nover-rate = refuse\n", 1, "without rate"},
     {GRANT GRANT, 4, "[grant g] is there twice"},
 };
 
@@ -168,7 +183,9 @@ static void every_setting_arrives(void **state)
              "max-sessions = 3\nverify-signatures = always\nlibrary-parameters = "
              "configdir='sql:/d' x=y\n"
              "[grant web]\nuser = 33\ngroup = root\nkeys = www, shop-* \tapi\n"
-             "use = tls13-server, sign\n[grant plain]\nuser=0\nkeys=*\n",
+             "use = tls13-server, sign\nunit = nginx.service\ncgroup = /system.slice\n"
+             "burst = 7\nrate = 600/min\nover-rate = refuse\n"
+             "[grant plain]\nuser=0\nkeys=*\nrate = 50/h\n",
              pin_path);
     struct config *config = load(text);
     const struct token_config *token = &config->tokens[0];
@@ -188,6 +205,14 @@ static void every_setting_arrives(void **state)
     assert_string_equal(grant->keys[2], "api");
     assert_null(grant->keys[3]);
     assert_int_equal(grant->uses, USE_TLS13_SERVER | USE_SIGN);
+    assert_string_equal(grant->unit, "nginx.service");
+    assert_string_equal(grant->cgroup, "/system.slice");
+    assert_int_equal(grant->rate.interval_ns, 100000000);
+    assert_int_equal(grant->rate.burst, 7);
+    assert_true(grant->rate.refuse);
+    assert_int_equal(config->grants[1].rate.interval_ns, UINT64_C(72000000000));
+    assert_int_equal(config->grants[1].rate.burst, 50);
+    assert_false(config->grants[1].rate.refuse);
     assert_int_equal(config->grants[1].uses, USE_TLS_SERVER);
     assert_false(config->grants[1].has_group);
     config_free(config);

@@ -3,11 +3,6 @@
  */
 #include "test.h"
 
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "daemon/grant.h"
 
 static char www[] = "www", shop[] = "shop-*", all[] = "*";
@@ -65,24 +60,50 @@ static void uses_add_up_over_the_grants_that_fit(void **state)
     assert_int_equal(grants_uses(&config, 4), USE_SIGN);
 }
 
-static void the_kernel_tells_who_the_peer_is(void **state)
+static char nginx_service[] = "nginx.service", web[] = "/machine.slice/web";
+
+/* 0: a unit; 1: a unit and a user; 2: a control group */
+static const struct config unit_config = {
+    .grants = {{.unit = nginx_service, .keys = all_keys, .uses = USE_TLS13_SERVER},
+               {.unit = nginx_service,
+                .has_user = true,
+                .user = 33,
+                .keys = all_keys,
+                .uses = USE_TLS12_SERVER | USE_CSR},
+               {.cgroup = web, .keys = all_keys, .uses = USE_SIGN}},
+    .grant_count = 3,
+};
+
+static void unit_and_control_group_must_be_the_peer_s(void **state)
 {
     (void)state;
-    int sockets[2];
-    struct peer peer;
-    gid_t groups[1024];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
-    assert_true(grant_peer_of(sockets[0], &peer));
-    int count = getgroups(ARRAY_SIZE(groups), groups);
-    assert_int_equal(peer.uid, geteuid());
-    assert_int_equal(peer.gid, getegid());
-    assert_int_equal(peer.pid, getpid());
-    assert_int_equal(peer.group_count, count);
-    if (count > 0)
-        assert_memory_equal(peer.groups, groups, (size_t)count * sizeof(gid_t));
-    free(peer.groups);
-    close(sockets[0]);
-    close(sockets[1]);
+    const struct {
+        struct peer peer;
+        grant_set grants;
+    } cases[] = {
+        {{.uid = 33, .unit = "nginx.service", .cgroup = "/system.slice/nginx.service"}, 3},
+        {{.uid = 0, .unit = "nginx.service", .cgroup = "/system.slice/nginx.service"}, 1},
+        {{.uid = 33, .unit = "nginx.servic", .cgroup = "/system.slice/nginx.servic"}, 0},
+        {{.uid = 33}, 0}, /* not established */
+        {{.cgroup = "/machine.slice/web"}, 4},
+        {{.cgroup = "/machine.slice/web/worker"}, 4},
+        {{.cgroup = "/machine.slice/web2"}, 0},
+        {{.cgroup = "/machine.slice"}, 0},
+        {{.cgroup = "/other/machine.slice/web"}, 0},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        assert_int_equal(grants_of_peer(&unit_config, &cases[i].peer), cases[i].grants);
+}
+
+static void the_first_grant_that_allows_a_use_is_found(void **state)
+{
+    (void)state;
+    assert_int_equal(grants_first(&unit_config, 7, USE_TLS13_SERVER), 0);
+    assert_int_equal(grants_first(&unit_config, 7, USE_CSR | USE_SIGN), 1);
+    assert_int_equal(grants_first(&unit_config, 5, USE_CSR | USE_SIGN), 2);
+    assert_int_equal(grants_first(&unit_config, 1, USE_CSR | USE_SIGN), 3);
+    assert_int_equal(grants_first(&unit_config, 0, USE_TLS13_SERVER), 3);
+    assert_int_equal(grants_first(&unit_config, 7, USE_DECRYPT), 3);
 }
 
 int main(void)
@@ -91,7 +112,8 @@ int main(void)
         cmocka_unit_test(user_and_group_must_both_fit),
         cmocka_unit_test(patterns_cover_whole_names),
         cmocka_unit_test(uses_add_up_over_the_grants_that_fit),
-        cmocka_unit_test(the_kernel_tells_who_the_peer_is),
+        cmocka_unit_test(unit_and_control_group_must_be_the_peer_s),
+        cmocka_unit_test(the_first_grant_that_allows_a_use_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
