@@ -143,7 +143,7 @@ static unsigned message_use(const struct request *request, enum rule *rule)
     const struct wire_request *wire = &request->wire;
     unsigned use =
         tls_message_use(wire->payload, wire->payload_size, &request->worker->dhe_groups, rule);
-    if (use == 0 && *rule == RULE_MESSAGE)
+    if (*rule == RULE_MESSAGE || *rule == RULE_TLS12_DER)
         use = csr_message_use(wire->payload, wire->payload_size, wire->key_id, rule);
     return use;
 }

@@ -113,6 +113,51 @@ static bool begins_with_client_hello(const uint8_t *message, size_t size)
     return is_today_s || is_old;
 }
 
+#define DER_SEQUENCE 0x30
+#define DER_SET      0x31
+
+/* Skips one DER element, whose length is in at most two bytes more; its tag, or 0: there is none.
+ */
+static uint8_t skip_der(struct reader *reader)
+{
+    uint8_t tag = reader_u8(reader);
+    size_t size = reader_u8(reader);
+    if (size == 0x81)
+        size = reader_u8(reader);
+    else if (size == 0x82)
+        size = reader_u16(reader);
+    else if (size > 0x80)
+        return 0;
+    return reader_bytes(reader, size) != NULL ? tag : 0;
+}
+
+/* The tags at the first level of what is signed of certificates, CRLs, OCSP, CSRs and CMS. */
+static bool is_tag_of_x509(uint8_t tag)
+{
+    static const uint8_t tags[] = {0x02,         0x03, 0x04, 0x17, 0x18,
+                                   DER_SEQUENCE, 0xa0, 0xa1, 0xa2, 0xa3};
+    return memchr(tags, tag, sizeof(tags)) != NULL;
+}
+
+/*
+ * The random numbers that a key exchange begins with could be the beginning of a certificate, and
+ * what is fixed in it could be in a name there. It happens by chance once in 2^27 handshakes.
+ */
+static bool is_der(const uint8_t *message, size_t size)
+{
+    struct reader outer = reader_of(message, size);
+    uint8_t tag = skip_der(&outer);
+    if ((tag != DER_SEQUENCE && tag != DER_SET) || !reader_done(&outer))
+        return false;
+    size_t header = message[1] < 0x80 ? 2 : 2U + (message[1] & 0x7f);
+    struct reader inner = reader_of(message + header, size - header);
+    while (inner.left > 0) {
+        if (!is_tag_of_x509(skip_der(&inner)))
+            return false;
+    }
+    return true;
+}
+
 static unsigned server_key_exchange_use(struct reader *reader, const struct dhe_groups *groups,
                                         enum rule *rule)
 {
@@ -137,11 +182,14 @@ unsigned tls_message_use(const uint8_t *message, size_t size, const struct dhe_g
     *rule = RULE_MESSAGE;
     if (start == NULL)
         return 0;
-    if (begins_with_client_hello(message, size))
-        *rule = RULE_TLS12_TRANSCRIPT;
-    else if (!is_tls13_padding(start))
-        return server_key_exchange_use(&reader, groups, rule);
-    else
+    if (is_tls13_padding(start)) {
         *rule = check_certificate_verify(&reader);
-    return *rule == RULE_NONE ? USE_TLS13_SERVER : 0;
+        return *rule == RULE_NONE ? USE_TLS13_SERVER : 0;
+    }
+    unsigned use = server_key_exchange_use(&reader, groups, rule);
+    if (use != 0 && begins_with_client_hello(message, size))
+        *rule = RULE_TLS12_TRANSCRIPT;
+    else if (use != 0 && is_der(message, size))
+        *rule = RULE_TLS12_DER;
+    return *rule == RULE_NONE ? use : 0;
 }

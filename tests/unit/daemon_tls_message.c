@@ -213,6 +213,25 @@ static void what_a_tls_client_signs_is_refused_though_a_key_exchange_is_in_it(vo
     assert_int_equal(use_of_bytes(message, size), USE_TLS12_SERVER_DHE);
 }
 
+/* Bytes 64 to 68 of both are in a string that the attacker chooses. */
+static void a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused(void **state)
+{
+    (void)state;
+    struct vector vectors[VECTOR_COUNT];
+    static const uint8_t certificate[] = {0x30, 0x81, 130, 0xa0, 3, 2, 1, 2, 2, 1, 1, 0x30, 0x78},
+                         attributes[] = {0x31, 0x81, 130, 0x30, 0x18, [29] = 0x30, 0x66};
+    make_vectors(vectors);
+    memcpy(vectors[2].bytes, certificate, sizeof(certificate));
+    assert_int_equal(use_of(&vectors[2]), 0);
+    assert_int_equal(rule, RULE_TLS12_DER);
+    vectors[2].bytes[2]--; /* shorter than the message: no DER */
+    assert_int_equal(use_of(&vectors[2]), USE_TLS12_SERVER);
+    make_vectors(vectors);
+    memcpy(vectors[2].bytes, attributes, sizeof(attributes));
+    assert_int_equal(use_of(&vectors[2]), 0);
+    assert_int_equal(rule, RULE_TLS12_DER);
+}
+
 static void a_refusal_tells_what_it_came_to_grief_on(void **state)
 {
     (void)state;
@@ -261,6 +280,7 @@ int main(void)
         cmocka_unit_test(dhe_is_recognised_in_each_well_known_group),
         cmocka_unit_test(dhe_with_any_byte_of_the_group_changed_is_refused),
         cmocka_unit_test(what_a_tls_client_signs_is_refused_though_a_key_exchange_is_in_it),
+        cmocka_unit_test(a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused),
         cmocka_unit_test(a_refusal_tells_what_it_came_to_grief_on),
     };
     return cmocka_run_group_tests(tests, load_groups, free_groups);
