@@ -114,9 +114,18 @@ static bool set_log_level(struct parser *parser, const char *value)
            fail(parser, "log-level = %s: give error, warning, notice, info or debug", value);
 }
 
+static bool set_allow_exec(struct parser *parser, const char *value)
+{
+    struct config *config = parser->target;
+    config->allow_exec = strcmp(value, "yes") == 0;
+    return config->allow_exec || strcmp(value, "no") == 0 ||
+           fail(parser, "allow-exec = %s: give yes or no", value);
+}
+
 static const struct setting immured_settings[] = {
     {"socket", set_socket, false},
     {"log-level", set_log_level, false},
+    {"allow-exec", set_allow_exec, false},
 };
 
 /* --- [token NAME] --- */

@@ -57,6 +57,7 @@ struct config {
     char *path;
     char *socket;
     enum log_level log_level;
+    bool allow_exec; /* modules may run programs */
     struct token_config tokens[CONFIG_TOKENS_MAX];
     size_t token_count;
     struct grant_config grants[CONFIG_GRANTS_MAX];

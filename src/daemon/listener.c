@@ -37,7 +37,10 @@ static int make_directory(const char *path, struct problem *problem)
     char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
     snprintf(copy, sizeof(copy), "%s", path);
     const char *directory = dirname(copy);
-    if (mkdir(directory, 0755) == 0 || errno == EEXIST)
+    mode_t mask = umask(022); /* anybody may go to the socket */
+    int result = mkdir(directory, 0755);
+    umask(mask);
+    if (result == 0 || errno == EEXIST)
         return 0;
     return problem_set(problem, -1,
                        "the directory %s cannot be made (%s): make it, or set socket in "

@@ -4,14 +4,13 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "daemon/asked_pin.h"
 #include "daemon/config.h"
 #include "daemon/master.h"
+#include "daemon/sandbox.h"
 
 #define EXIT_USAGE 2
 
@@ -80,13 +79,6 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
     return EXIT_USAGE;
 }
 
-/* PINs pass through this process: neither a debugger nor a core dump may show them. */
-static bool close_to_others(void)
-{
-    const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
-    return prctl(PR_SET_DUMPABLE, 0) == 0 && setrlimit(RLIMIT_CORE, &none) == 0;
-}
-
 static int run(const struct arguments *arguments, const struct config *config)
 {
     struct asked_pins pins = {.count = 0};
@@ -96,6 +88,8 @@ static int run(const struct arguments *arguments, const struct config *config)
     if (geteuid() == 0)
         log_warning("running as root: a user of its own that can reach the token is enough, and "
                     "safer");
+    if (sandbox_filter(config->allow_exec, &problem) != 0)
+        log_warning("%s", problem.text);
     if (arguments->ask_pin && asked_pins_ask(&pins, config, &problem) != 0)
         log_error("%s", problem.text);
     else
@@ -112,11 +106,8 @@ int main(int argc, char **argv)
     int status = parse_arguments(argc, argv, &arguments);
     if (status >= 0)
         return status;
-    if (!close_to_others()) {
-        log_error("cannot keep debuggers and core dumps from PINs");
-        return EXIT_FAILURE;
-    }
-    if (config_load(config_path(arguments.config), &config, &problem) != 0) {
+    if (sandbox_shut(&problem) != 0 ||
+        config_load(config_path(arguments.config), &config, &problem) != 0) {
         log_error("%s", problem.text);
         return EXIT_FAILURE;
     }

@@ -197,3 +197,20 @@ def openssl(stage, openssl_conf):
         return run("openssl", *arguments, env=stage.host_env(conf), **options)
 
     return call
+
+
+@pytest.fixture
+def sign(stage, openssl_conf, authority, directory):
+    """Signs with a key by way of openssl's command and the provider, and has openssl verify it."""
+
+    def sign_and_verify(immured, key):
+        message, signature = directory / "message", directory / "signature"
+        message.write_text("signed by a token")
+        env = stage.host_env(openssl_conf)
+        conf = stage.write_openssl_conf(directory / "sign.cnf", immured.socket)
+        env["OPENSSL_CONF"] = str(conf)
+        run("openssl", "dgst", "-sha256", "-sign", key.reference, "-out", signature, message, env=env)
+        verify = ("dgst", "-sha256", "-verify", key.public_key, "-signature", signature, message)
+        assert "Verified OK" in authority.openssl(*verify).text
+
+    return sign_and_verify

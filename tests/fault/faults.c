@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "profiles.h"
+#include "trespass.h"
 
 #define PATH_SIZE_MAX 4096
 #define FILE_SIZE_MAX 2048
@@ -99,6 +100,8 @@ static void do_once(const struct command *command)
         logged_out = true;
     else if (strcmp(command->name, "stuck") == 0)
         stuck = command->value;
+    else if (strcmp(command->name, "trespass") == 0)
+        trespass();
 }
 
 /* --- The file -------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
  *     renumber             once: as drop, and an old object handle now names another object
  *     logout               once: the login is forgotten
  *     stuck RV             once: from now on calls in sessions return RV, until C_Finalize
+ *     trespass             once: what a library has no business with (trespass.h)
  *     profile NAME         the commands of a profile (profiles.c)
  *
  * After delay, hang, fail and crash may follow: the name of a function if it is not for C_Sign;

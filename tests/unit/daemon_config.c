@@ -63,6 +63,7 @@ static const struct mistake mistakes[] = {
     {"[immured]\nsocket =\n", 2, "has no value"},
     {"[immured]\nsocket = relative\n", 2, "absolute path"},
     {"[immured]\nlog-level = loud\n", 2, "give error, warning"},
+    {"[immured]\nallow-exec = perhaps\n", 2, "give yes or no"},
     {"# comment\n[immured]\n\n  colour = red\n", 4, "unknown key colour"},
     {"[immured]\nsocket = /a\nsocket = /b\n", 3, "given twice"},
     {"[token]\n", 1, "give it one name"},

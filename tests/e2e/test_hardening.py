@@ -1,0 +1,100 @@
+"""What immured and its workers have given up, seen from outside, and that they sign all the same."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from harness.faulty import faulty_modules
+from harness.process import wait_until
+from harness.token import GRANTS, Immured
+
+CONFINE = Path(__file__).parent / "harness/confine.py"
+# Not ptrace in a build that looks for leaks with it.
+TRESPASSES = ("process_vm_readv", "unshare", "io_uring_setup", "bpf")
+
+
+def status_of(pid):
+    return dict(re.findall(r"^(\w+):\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+
+
+def filters(pid):
+    """How many: a container has one around all that is in it."""
+    return int(status_of(pid)["Seccomp_filters"])
+
+
+def processes(immured):
+    return [immured.process.pid, *immured.workers()]
+
+
+def test_master_and_worker_have_a_filter_and_can_gain_no_privileges(make_immured, keys, sign):
+    immured = make_immured().start()
+    sign(immured, keys["p256"])
+    assert len(processes(immured)) == 2
+    for pid in processes(immured):
+        status = status_of(pid)
+        assert status["Seccomp"] == "2" and filters(pid) == filters("self") + 1, status
+        assert status["NoNewPrivs"] == "1" and status["Umask"] == "0077", status
+        assert re.search(r"^Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text(), re.MULTILINE)
+        # Not dumpable: what is in /proc is root's, and so are memory and registers.
+        assert Path(f"/proc/{pid}/mem").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("exec_line, exec_result", [
+    ("", "Operation not permitted"),
+    ("allow-exec = yes", "Success"),
+])
+def test_a_library_that_trespasses_is_denied_and_signs_on(
+    make_immured, stage, token, directory, keys, sign, exec_line, exec_result
+):
+    module, = faulty_modules(stage, directory, ["module"])
+    immured = make_immured(token.section(module=module.path) + GRANTS)
+    immured.conf.write_text(immured.conf.read_text().replace("[immured]", f"[immured]\n{exec_line}"))
+    immured.start()
+    sign(immured, keys["p256"])
+    worker, = immured.workers()
+    module.set("trespass")
+    sign(immured, keys["p256"])
+    wait_until(lambda: "hsm: execve: " in immured.log(), "the attempts")
+    told = dict(re.findall(r"^hsm: (\w+): (.*)$", immured.log(), re.MULTILINE))
+    assert told["execve"] == exec_result, told
+    wanted = TRESPASSES + (() if stage.sanitized else ("ptrace",))
+    assert {told[name] for name in wanted} == {"Operation not permitted"}, told
+    assert immured.workers() == [worker]
+
+
+class ConfinedImmured(Immured):
+    """An immured whose `confinement`, arguments of harness/confine.py, is around it from its start."""
+
+    confinement = ()
+
+    def spawn(self, command, log, **options):
+        # The user's change comes first, as in systemd.
+        split = command.index(self.stage.immured)
+        confined = (*command[:split], sys.executable, CONFINE, *self.confinement, *command[split:])
+        return super().spawn(confined, log, **options)
+
+
+@pytest.fixture
+def make_confined(stage, directory, token):
+    made = []
+
+    def make(*confinement):
+        daemon = ConfinedImmured(stage, directory / "confined", token.section() + GRANTS, token.env)
+        daemon.confinement = confinement
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.stop()
+
+
+def test_without_seccomp_immured_says_so_once_and_works(make_confined, keys, sign):
+    immured = make_confined("--no-seccomp").start()
+    sign(immured, keys["p256"])
+    immured.reload()
+    wait_until(lambda: "in place of the one before" in immured.log(), "the reload")
+    sign(immured, keys["p256"])
+    assert immured.log().count("no seccomp filter, so libraries may make any system call") == 1
+    assert {filters(pid) for pid in processes(immured)} == {filters("self") + 1}  # the test's own
