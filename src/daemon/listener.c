@@ -11,6 +11,8 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "daemon/permissions.h"
+
 /* A burst of server workers that start together; net.core.somaxconn may lower it. */
 #define BACKLOG 1024
 
@@ -32,6 +34,7 @@ static int take_from_systemd(int count, struct listener *listener, struct proble
     return 0;
 }
 
+/* Nobody else may be able to put a socket of theirs in the place of this one. */
 static int make_directory(const char *path, struct problem *problem)
 {
     char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -41,7 +44,7 @@ static int make_directory(const char *path, struct problem *problem)
     int result = mkdir(directory, 0755);
     umask(mask);
     if (result == 0 || errno == EEXIST)
-        return 0;
+        return permissions_check("the socket's directory", directory, problem);
     return problem_set(problem, -1,
                        "the directory %s cannot be made (%s): make it, or set socket in "
                        "[immured] to another place",

@@ -10,6 +10,7 @@
 #include "daemon/asked_pin.h"
 #include "daemon/config.h"
 #include "daemon/master.h"
+#include "daemon/permissions.h"
 #include "daemon/sandbox.h"
 
 #define EXIT_USAGE 2
@@ -107,8 +108,10 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     if (sandbox_shut(&problem) != 0 ||
-        config_load(config_path(arguments.config), &config, &problem) != 0) {
+        config_load(config_path(arguments.config), &config, &problem) != 0 ||
+        permissions_check_config(config, &problem) != 0) {
         log_error("%s", problem.text);
+        config_free(config);
         return EXIT_FAILURE;
     }
     if (arguments.test_config) {

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/permissions.h"
 #include "daemon/request.h"
 
 /* Above the threads that tokens can take: these answer refusals and status come what may. */
@@ -202,7 +203,8 @@ static void warn_of_vain_grants(const struct config *config)
 
 static int set_up(struct worker *worker, struct problem *problem)
 {
-    if (config_load(worker->settings.config_path, &worker->config, problem) != 0)
+    if (config_load(worker->settings.config_path, &worker->config, problem) != 0 ||
+        permissions_check_config(worker->config, problem) != 0)
         return -1;
     log_set_level(worker->config->log_level);
     if (strcmp(worker->config->socket, worker->settings.socket_path) != 0)

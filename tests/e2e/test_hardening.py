@@ -1,13 +1,15 @@
 """What immured and its workers have given up, seen from outside, and that they sign all the same."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from harness.faulty import faulty_modules
-from harness.process import wait_until
-from harness.token import GRANTS, Immured
+from harness.process import run, wait_until
+from harness.stage import DAEMON_USER
+from harness.token import GRANTS, PIN, Immured, as_daemon, write_private
 
 CONFINE = Path(__file__).parent / "harness/confine.py"
 # Not ptrace in a build that looks for leaks with it.
@@ -61,6 +63,52 @@ def test_a_library_that_trespasses_is_denied_and_signs_on(
     wanted = TRESPASSES + (() if stage.sanitized else ("ptrace",))
     assert {told[name] for name in wanted} == {"Operation not permitted"}, told
     assert immured.workers() == [worker]
+
+
+@pytest.fixture
+def spread(make_immured, stage, token, directory):
+    """An immured with what it relies on in directories of their own, by what immured calls it."""
+    places = {name: directory / name for name in ("modules", "pins", "run")}
+    for place in places.values():
+        place.mkdir(mode=0o755)
+    shutil.chown(places["run"], DAEMON_USER)
+    module = shutil.copy(stage.hsm, places["modules"])
+    pin_file = write_private(places["pins"] / "pin", PIN + "\n")
+    immured = make_immured()
+    immured.socket = places["run"] / "immure.sock"
+    immured.configure(token.section(module=module, pin_file=pin_file) + GRANTS)
+    immured.opened = {
+        "the configuration": immured.conf,
+        "the module": places["modules"],
+        "the PIN file's directory": places["pins"],
+        "the socket's directory": places["run"],
+    }
+    return immured
+
+
+@pytest.mark.parametrize("what", [
+    "the configuration", "the module", "the PIN file's directory", "the socket's directory",
+])
+def test_immured_does_not_rely_on_what_others_can_change(spread, what, keys, sign):
+    path = spread.opened[what]
+    good = path.stat().st_mode
+    path.chmod(good | 0o002)
+    start = as_daemon(spread.stage.immured, "-c", spread.conf)
+    complaint = re.compile(f"{what} .* can change {path} .*: chmod o-w {path}\n")
+    assert complaint.search(run(*start, env=spread.env, status=1).text)
+    if what != "the socket's directory":  # which the socket unit may make
+        assert complaint.search(run(*start, "-t", env=spread.env, status=1).text)
+
+    path.chmod(good)
+    assert ": good: " in run(*start, "-t", env=spread.env).text
+    spread.start()
+    path.chmod(good | 0o002)
+    spread.reload()
+    if what != "the socket's directory":  # a reload does not move the socket
+        wait_until(lambda: "the new configuration is not in use" in spread.log(), "the refusal")
+        assert complaint.search(spread.log())
+    sign(spread, keys["p256"])
+    path.chmod(good)
 
 
 class ConfinedImmured(Immured):
