@@ -1,5 +1,6 @@
 """What immured and its workers have given up, seen from outside, and that they sign all the same."""
 
+import os
 import re
 import shutil
 import sys
@@ -10,8 +11,8 @@ from harness.faulty import faulty_modules
 from harness.process import run, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, PIN, Immured, as_daemon, write_private
+from harness.unit_sandbox import CONFINE, sandboxed
 
-CONFINE = Path(__file__).parent / "harness/confine.py"
 # Not ptrace in a build that looks for leaks with it.
 TRESPASSES = ("process_vm_readv", "unshare", "io_uring_setup", "bpf")
 
@@ -146,3 +147,68 @@ def test_without_seccomp_immured_says_so_once_and_works(make_confined, keys, sig
     sign(immured, keys["p256"])
     assert immured.log().count("no seccomp filter, so libraries may make any system call") == 1
     assert {filters(pid) for pid in processes(immured)} == {filters("self") + 1}  # the test's own
+
+
+# --- The systemd unit ---
+
+EXPOSURE_MAX = 2.0
+
+
+def unit_of(stage):
+    unit, = stage.root.glob("**/immured.service")
+    return unit
+
+
+def test_the_unit_is_exposed_at_most_as_far_as_promised(stage):
+    """And what keeps it above 0 is what HSMs in a network need, or immured to know its clients."""
+    text = run("systemd-analyze", "security", "--offline=yes", "--no-pager", unit_of(stage)).text
+    level = float(re.search(r"Overall exposure level for immured.service: ([0-9.]+) ", text)[1])
+    assert level <= EXPOSURE_MAX, text
+
+
+@pytest.mark.parametrize("example", ["none", "library", "network", "opencryptoki", "pcie", "tpm", "usb"])
+def test_systemd_understands_the_unit_and_each_example_of_a_drop_in(stage, directory, example):
+    for name in ("immured.service", "immured.socket"):
+        text = unit_of(stage).with_name(name).read_text()
+        (directory / name).write_text(text.replace("=/usr/sbin/immured", f"={stage.immured}"))
+    examples = {path.stem: path for path in stage.root.glob("usr/share/doc/immure/examples/*.conf")}
+    assert len(examples) == 6
+    if example != "none":
+        drop_ins = directory / "immured.service.d"
+        drop_ins.mkdir()
+        shutil.copy(examples[example], drop_ins)
+    env = os.environ | {"SYSTEMD_UNIT_PATH": f"{directory}:"}
+    verify = ("systemd-analyze", "verify", "--man=no", directory / "immured.service")
+    complaints = [line for line in run(*verify, env=env).text.splitlines() if "immured.service" in line]
+    assert not complaints, complaints
+
+
+class SandboxedImmured(Immured):
+    """An immured in the sandbox of its systemd unit, as far as that can be had without systemd."""
+
+    tokens = None  # SoftHSM's directory
+
+    def spawn(self, command, log, **options):
+        program = command[command.index(self.stage.immured):]
+        where = (self.socket.parent, self.tokens)
+        sandbox = sandboxed(unit_of(self.stage), *where, DAEMON_USER, *program)
+        return super().spawn(sandbox, log, **options)
+
+
+def test_in_the_units_sandbox_softhsm_signs(stage, directory, token, keys, sign):
+    immured = SandboxedImmured(stage, directory / "run", token.section() + GRANTS, token.env)
+    immured.tokens = token.objects
+    try:
+        immured.start()
+        for key_type in ("p256", "rsa2048"):
+            sign(immured, keys[key_type])
+        immured.reload()
+        wait_until(lambda: "in place of the one before" in immured.log(), "the reload")
+        sign(immured, keys["p256"])
+        for pid in processes(immured):
+            status = status_of(pid)
+            assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd")} == {"0" * 16}, status
+            mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+            assert re.search(r" / / ro[, ]", mounts) and not Path(f"/proc/{pid}/root/dev/kmsg").exists()
+    finally:
+        immured.stop()

@@ -1,16 +1,18 @@
 """Runs a program as systemd would, as far as that can be done without it.
 
-    confine.py [--calls FILE] [--lock-memory] [--no-seccomp] COMMAND...
+    confine.py [--calls FILE FAMILY,...] [--lock-memory] [--no-seccomp] COMMAND...
 
-With --calls the file names the system calls that are allowed, one a line; others are answered with
-EPERM, as by SystemCallFilter= with SystemCallErrorNumber=EPERM. With --lock-memory no memory
-becomes executable that was writable (MemoryDenyWriteExecute=). With --no-seccomp the program finds
-a kernel without it.
+With --calls the file names the system calls that are allowed, one a line, and a socket is of one of
+the families; others are answered with EPERM, as by SystemCallFilter= with
+SystemCallErrorNumber=EPERM, and RestrictAddressFamilies=. With --lock-memory no memory becomes
+executable that was not (MemoryDenyWriteExecute=). With --no-seccomp the program finds a kernel
+without it.
 """
 
 import ctypes
 import errno
 import os
+import socket
 import sys
 
 ALLOW = 0x7FFF0000
@@ -49,17 +51,20 @@ class Filter:
         assert result == 0, os.strerror(-result)
 
 
-def allow_calls(path):
+def allow_calls(path, families):
     wanted = Filter(DENY | errno.EPERM)
+    for family in families:
+        wanted.add(ALLOW, "socket", Comparison(0, EQUAL, getattr(socket, family)))
     with open(path) as names:
-        for name in names.read().split():
+        for name in set(names.read().split()) - {"socket"}:
             wanted.add(ALLOW, name)
     wanted.load()
 
 
 def lock_memory():
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    assert prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    if prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0:
+        assert ctypes.get_errno() == errno.EINVAL  # Linux before 6.3 does not know it
 
 
 def forbid_seccomp():
@@ -73,7 +78,7 @@ def main(arguments):
     while arguments[0].startswith("--"):
         option = arguments.pop(0)
         if option == "--calls":
-            allow_calls(arguments.pop(0))
+            allow_calls(arguments.pop(0), arguments.pop(0).split(","))
         elif option == "--lock-memory":
             lock_memory()
         elif option == "--no-seccomp":
