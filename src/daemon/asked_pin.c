@@ -48,7 +48,8 @@ static int read_line(int terminal, struct pin *pin)
     return -1;
 }
 
-static int read_without_echo(int terminal, struct pin *pin)
+/* The question comes when the echo is off: what is typed before that is thrown away, and shown. */
+static int ask_without_echo(int terminal, const char *token, struct pin *pin)
 {
     struct sigaction previous[ARRAY_SIZE(terminal_signals)];
     struct termios normal;
@@ -57,7 +58,11 @@ static int read_without_echo(int terminal, struct pin *pin)
     struct termios silent = normal;
     silent.c_lflag &= (tcflag_t) ~(unsigned)(ECHO | ECHOE | ECHOK | ECHONL);
     catch_signals(previous);
-    int result = tcsetattr(terminal, TCSAFLUSH, &silent) == 0 ? read_line(terminal, pin) : -1;
+    int result = tcsetattr(terminal, TCSAFLUSH, &silent);
+    if (result == 0) {
+        dprintf(terminal, "PIN for token %s: ", token);
+        result = read_line(terminal, pin);
+    }
     tcsetattr(terminal, TCSAFLUSH, &normal);
     restore_signals(previous);
     dprintf(terminal, "\n");
@@ -73,8 +78,7 @@ static int ask(int terminal, const char *token, struct pin **pin, struct problem
         return problem_set(problem, -1,
                            "no locked memory for a PIN: raise LimitMEMLOCK= "
                            "(ulimit -l)");
-    dprintf(terminal, "PIN for token %s: ", token);
-    if (read_without_echo(terminal, *pin) == 0)
+    if (ask_without_echo(terminal, token, *pin) == 0)
         return 0;
     pin_free(*pin);
     *pin = NULL;
