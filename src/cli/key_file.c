@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/secret.h"
+#include "cli/openssl_memory.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
 
@@ -84,6 +85,7 @@ static enum exit_status read_and_parse(struct key_file *file, int fd)
         got < 0 ? report_failure("cannot read %s: %s", file->path, strerror(errno))
                 : parse(file, pem, size);
     secret_free(pem, KEY_FILE_SIZE_MAX);
+    openssl_memory_wipe_stack();
     return status;
 }
 

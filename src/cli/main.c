@@ -2,11 +2,13 @@
  * immure: the operator's command line; immure(1).
  */
 #include <openssl/crypto.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "cli/commands.h"
+#include "cli/openssl_memory.h"
 #include "cli/report.h"
 
 static const struct command *const commands[] = {
@@ -18,16 +20,17 @@ static const struct command *const commands[] = {
 };
 
 /* PINs, and keys on their way into a token, pass through this process: no dump, no debugger. */
-static void protect_memory(void)
+static bool protect_memory(void)
 {
     const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-    prctl(PR_SET_DUMPABLE, 0);
+    return setrlimit(RLIMIT_CORE, &none) == 0 && prctl(PR_SET_DUMPABLE, 0) == 0 &&
+           openssl_memory_wipe() == 0;
 }
 
 int main(int argc, char **argv)
 {
-    protect_memory();
+    if (!protect_memory())
+        return (int)report_failure("cannot keep debuggers and core dumps from PINs and keys");
     /* openssl.cnf may load Immure's own provider, which has no part in making keys. */
     OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 
