@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 import pytest
-from harness.pki import Key
+from harness.pki import import_key
 from harness.process import end, run, wait_until
 from harness.token import GRANTS, PIN, SOFTHSM, as_daemon, end_child, write_private
 
@@ -88,18 +88,8 @@ def test_two_tokens_serve_their_own_keys_and_a_key_on_both_survives_the_loss_of_
     wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
 
     def imported(name, *tokens):
-        file_key, certificate = authority.file_key(name, f"{name}.immure.test")
-        for where in tokens:
-            shutil.copy(file_key, directory / "import.key")
-            shutil.chown(directory / "import.key", "daemon")
-            immured.cli("key", "import", name, directory / "import.key", "--token", where, "--keep")
-        reference = directory / f"{name}.pem"
-        reference.write_bytes(immured.cli("key", "reference", name).stdout)
-        public_key = directory / f"{name}.pub"
-        public_key.write_bytes(
-            authority.openssl("x509", "-in", certificate, "-noout", "-pubkey").stdout
-        )
-        return Key(name, reference, certificate, public_key)
+        file_key = authority.file_key(name, f"{name}.immure.test")
+        return import_key(immured, authority, directory, name, file_key, tokens)
 
     first_only, second_only, both = (
         imported("only-first", "soft"),

@@ -2,12 +2,18 @@
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from .process import run
+from .stage import DAEMON_USER
 
-KEY_TYPES = ("p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "ed25519")
+# By the name of each type of key: what openssl req calls it.
+ALGORITHMS = {
+    f"p{bits}": f"ec -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384, 521)
+} | {f"rsa{bits}": f"rsa:{bits}" for bits in (2048, 3072, 4096)} | {"ed25519": "ed25519"}
+KEY_TYPES = tuple(ALGORITHMS)
 # openssl.cnf without any provider section: what OpenSSL does by itself.
 PLAIN_CONF = "[req]\ndistinguished_name = dn\n[dn]\n"
 
@@ -58,7 +64,7 @@ class Authority:
         )
         return certificate
 
-    def file_key(self, name, host, algorithm="ec -pkeyopt ec_paramgen_curve:P-256"):
+    def file_key(self, name, host, algorithm=ALGORITHMS["p256"]):
         """A key and certificate in files: (key, certificate)."""
         key, csr, certificate = (self.directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
         self.openssl(
@@ -91,14 +97,29 @@ class Authority:
 def make_key(immured, authority, directory, name, key_type):
     """Makes a key in the token as an operator does: generate, reference, CSR, certificate."""
     host = f"{name}.immure.test"
-    reference, csr = directory / f"{name}.pem", directory / f"{name}.csr"
+    csr = directory / f"{name}.csr"
     immured.cli("key", "generate", name, "--type", key_type)
-    reference.write_bytes(immured.cli("key", "reference", name).stdout)
     request = immured.cli("csr", name, "--subject", f"/CN={host}", "--san", f"DNS:{host}")
     csr.write_bytes(request.stdout)
-    certificate = authority.sign(csr, directory / f"{name}.crt")
-    public_key = directory / f"{name}.pub"
+    return key_of(immured, authority, directory, name, authority.sign(csr, directory / f"{name}.crt"))
+
+
+def key_of(immured, authority, directory, name, certificate):
+    """A key that is in the token, with its reference."""
+    reference, public_key = directory / f"{name}.pem", directory / f"{name}.pub"
+    reference.write_bytes(immured.cli("key", "reference", name).stdout)
     public_key.write_bytes(
         authority.openssl("x509", "-in", certificate, "-noout", "-pubkey").stdout
     )
     return Key(name, reference, certificate, public_key)
+
+
+def import_key(immured, authority, directory, name, file_key, tokens=("soft",)):
+    """Brings a key from a file into tokens; `file_key`: Authority.file_key()'s."""
+    file, certificate = file_key
+    copy = Path(shutil.copy(file, directory / f"{name}.import"))
+    shutil.chown(copy, DAEMON_USER)
+    for token in tokens:
+        immured.cli("key", "import", name, copy, "--token", token, "--keep")
+    copy.unlink()
+    return key_of(immured, authority, directory, name, certificate)

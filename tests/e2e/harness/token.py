@@ -50,7 +50,7 @@ def write_private(path, text):
 class SoftToken:
     """A SoftHSM directory with one token called `label`, all of it owned by `user`."""
 
-    def __init__(self, directory, label="e2e", user=DAEMON_USER):
+    def __init__(self, directory, label="e2e", user=DAEMON_USER, pin=PIN):
         self.label = label
         self.user = user
         self.objects = directory / "softhsm"
@@ -59,10 +59,10 @@ class SoftToken:
         self.conf = directory / "softhsm2.conf"
         self.conf.write_text(f"directories.tokendir = {self.objects}\nlog.level = ERROR\n")
         self.env = {"SOFTHSM2_CONF": str(self.conf)}
-        self.pin_file = write_private(directory / "pin", PIN + "\n")
+        self.pin_file = write_private(directory / "pin", pin + "\n")
         run(
             *as_user(user, "softhsm2-util", "--init-token", "--free", "--label", label),
-            *("--so-pin", "12345678", "--pin", PIN),
+            *("--so-pin", "12345678", "--pin", pin),
             env=os.environ | self.env,
         )
 
