@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -155,31 +156,44 @@ static int deny_by_argument(scmp_filter_ctx filter)
     return result;
 }
 
-static int add_rules(scmp_filter_ctx filter, bool allow_exec)
+static int add_denied(scmp_filter_ctx filter, bool allow_exec)
 {
+    int result = deny_all(filter, sandbox_denied, sandbox_denied_count);
+    if (result == 0 && !allow_exec)
+        result = deny_all(filter, exec_calls, ARRAY_SIZE(exec_calls));
+    return result == 0 ? deny_by_argument(filter) : result;
+}
+
+/* Its flags are in memory, where no filter sees them; glibc then uses clone(2). */
+static int add_clone3(scmp_filter_ctx filter, bool allow_exec)
+{
+    (void)allow_exec;
+    return seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+}
+
+/* `log`: 1: the kernel is to log each call that meets a rule (Linux 4.14); 0: it is not. */
+static int load(int (*add_rules)(scmp_filter_ctx filter, bool allow_exec), bool allow_exec,
+                uint32_t log)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (filter == NULL)
+        return -ENOMEM;
+    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, log);
     /* A second set of numbers for the same calls (i386, x32) would lead around the rules. */
     int result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     if (result == 0)
-        result = deny_all(filter, sandbox_denied, sandbox_denied_count);
-    if (result == 0 && !allow_exec)
-        result = deny_all(filter, exec_calls, ARRAY_SIZE(exec_calls));
+        result = add_rules(filter, allow_exec);
     if (result == 0)
-        result = deny_by_argument(filter);
-    /* Its flags are in memory, where no filter sees them; glibc then uses clone(2). */
-    if (result == 0)
-        result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+        result = seccomp_load(filter);
+    seccomp_release(filter);
     return result;
 }
 
 int sandbox_filter(bool allow_exec, struct problem *problem)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    int result = filter != NULL ? add_rules(filter, allow_exec) : -ENOMEM;
-    if (result == 0) {
-        (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1); /* Linux 4.14 */
-        result = seccomp_load(filter);
-    }
-    seccomp_release(filter);
+    int result = load(add_denied, allow_exec, 1);
+    if (result == 0) /* in a filter of its own, as each start of a thread tries it */
+        result = load(add_clone3, allow_exec, 0);
     if (result == 0)
         return 0;
     return problem_set(problem, -1, "no seccomp filter, so libraries may make any system call: %s",

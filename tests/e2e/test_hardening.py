@@ -36,7 +36,7 @@ def test_master_and_worker_have_a_filter_and_can_gain_no_privileges(make_immured
     assert len(processes(immured)) == 2
     for pid in processes(immured):
         status = status_of(pid)
-        assert status["Seccomp"] == "2" and filters(pid) == filters("self") + 1, status
+        assert status["Seccomp"] == "2" and filters(pid) > filters("self"), status
         assert status["NoNewPrivs"] == "1" and status["Umask"] == "0077", status
         assert re.search(r"^Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text(), re.MULTILINE)
         # Not dumpable: what is in /proc is root's, and so are memory and registers.
