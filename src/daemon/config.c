@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "audit/files.h"
 #include "daemon/config_pin.h"
 #include "daemon/unit.h"
 
@@ -107,6 +108,17 @@ static bool set_socket(struct parser *parser, const char *value)
     return config->socket != NULL || fail(parser, "out of memory");
 }
 
+static bool set_audit(struct parser *parser, const char *value)
+{
+    struct config *config = parser->target;
+    bool off = strcmp(value, "off") == 0;
+    if (!off && value[0] != '/')
+        return fail(parser, "audit = %s: give the absolute path of a directory, or off", value);
+    free(config->audit);
+    config->audit = off ? NULL : strdup(value);
+    return off || config->audit != NULL || fail(parser, "out of memory");
+}
+
 static bool set_log_level(struct parser *parser, const char *value)
 {
     struct config *config = parser->target;
@@ -126,6 +138,7 @@ static const struct setting immured_settings[] = {
     {"socket", set_socket, false},
     {"log-level", set_log_level, false},
     {"allow-exec", set_allow_exec, false},
+    {"audit", set_audit, false},
 };
 
 /* --- [token NAME] --- */
@@ -617,8 +630,9 @@ static int load(struct config *config, const char *path, struct problem *problem
 {
     config->path = strdup(path);
     config->socket = strdup(IMMURE_SOCKET_DEFAULT);
+    config->audit = strdup(AUDIT_DIRECTORY_DEFAULT);
     config->log_level = LOG_LEVEL_INFO;
-    if (config->path == NULL || config->socket == NULL)
+    if (config->path == NULL || config->socket == NULL || config->audit == NULL)
         return problem_set(problem, -1, "%s: out of memory", path);
 
     struct parser parser = {.config = config, .problem = problem};
@@ -676,6 +690,7 @@ void config_free(struct config *config)
         free_grant(&config->grants[i]);
     free(config->path);
     free(config->socket);
+    free(config->audit);
     free(config);
 }
 

@@ -56,6 +56,7 @@ struct grant_config {
 struct config {
     char *path;
     char *socket;
+    char *audit; /* the audit log's directory; NULL: off */
     enum log_level log_level;
     bool allow_exec; /* modules may run programs */
     struct token_config tokens[CONFIG_TOKENS_MAX];

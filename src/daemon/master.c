@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/audit_writer.h"
 #include "daemon/listener.h"
 #include "daemon/pin_budget.h"
 #include "daemon/worker.h"
@@ -46,6 +48,7 @@ struct master {
     const struct config *config;
     const struct asked_pins *asked_pins;
     struct pin_budget *budget;
+    struct audit_writer *audit; /* NULL: off */
     struct listener listener;
     int signals; /* signalfd(2) */
     struct child children[CHILDREN_MAX];
@@ -82,6 +85,8 @@ static void become_worker(const struct master *master, int report, pid_t master_
     const struct worker_settings settings = {
         .config_path = master->config->path,
         .socket_path = master->config->socket,
+        .audit_path = master->config->audit,
+        .audit = audit_writer_leave(master->audit),
         .listener = master->listener.socket,
         .report = report,
         .master = master_pid,
@@ -158,6 +163,7 @@ static void reload(struct master *master)
     }
     master->reload_wanted = false;
     log_notice("reloading %s", master->config->path);
+    audit_writer_event(master->audit, "reload", master->config->path);
     snprintf(notice, sizeof(notice), "RELOADING=1\nMONOTONIC_USEC=%llu",
              (unsigned long long)clock_now_ms() * 1000);
     sd_notify(0, notice);
@@ -273,6 +279,13 @@ static void keep_time(struct master *master)
     }
 }
 
+static int sooner(int one, int other) /* -1: never */
+{
+    if (one < 0 || other < 0)
+        return one < 0 ? other : one;
+    return one < other ? one : other;
+}
+
 /* Milliseconds until keep_time() has something to do, for poll(2). */
 static int time_left(const struct master *master)
 {
@@ -283,25 +296,30 @@ static int time_left(const struct master *master)
             child->deadline < next)
             next = child->deadline;
     }
-    return next == UINT64_MAX ? -1 : (int)clock_left_ms(next);
+    return sooner(next == UINT64_MAX ? -1 : (int)clock_left_ms(next),
+                  audit_writer_time_left(master->audit, audit_now()));
 }
 
 static void wait_and_act(struct master *master)
 {
-    struct pollfd polled[1 + CHILDREN_MAX] = {{.fd = master->signals, .events = POLLIN}};
+    struct pollfd polled[2 + CHILDREN_MAX] = {
+        [CHILDREN_MAX] = {.fd = master->signals, .events = POLLIN},
+        {.fd = audit_writer_descriptor(master->audit), .events = POLLIN},
+    };
     for (size_t i = 0; i < CHILDREN_MAX; i++) {
         const struct child *child = &master->children[i];
-        polled[1 + i].fd = child->state != CHILD_NONE ? child->report : -1;
-        polled[1 + i].events = POLLIN;
+        polled[i].fd = child->state != CHILD_NONE ? child->report : -1;
+        polled[i].events = POLLIN;
     }
     if (poll(polled, ARRAY_SIZE(polled), time_left(master)) < 0)
         return;
     for (size_t i = 0; i < CHILDREN_MAX; i++) {
-        if (polled[1 + i].revents != 0)
+        if (polled[i].revents != 0)
             read_report(master, &master->children[i]);
     }
-    if (polled[0].revents != 0)
+    if (polled[CHILDREN_MAX].revents != 0)
         read_signals(master);
+    audit_writer_run(master->audit, polled[CHILDREN_MAX + 1].revents != 0, audit_now());
     keep_time(master);
 }
 
@@ -340,6 +358,16 @@ static int set_up(struct master *master, struct problem *problem)
     return listener_open(master->config->socket, &master->listener, problem);
 }
 
+/* The table is a file beside the socket. */
+static int open_audit(struct master *master, struct problem *problem)
+{
+    char table[PATH_MAX];
+    if (master->config->audit == NULL)
+        return 0;
+    snprintf(table, sizeof(table), "%s.audit", master->config->socket);
+    return audit_writer_open(master->config->audit, table, &master->audit, problem);
+}
+
 int master_run(const struct config *config, const struct asked_pins *asked_pins)
 {
     static struct master master;
@@ -350,12 +378,18 @@ int master_run(const struct config *config, const struct asked_pins *asked_pins)
         log_error("%s", problem.text);
         return EXIT_FAILURE;
     }
+    if (open_audit(&master, &problem) != 0) {
+        log_error("%s", problem.text);
+        listener_close(&master.listener, config->socket);
+        return EXIT_FAILURE;
+    }
     log_notice("immured %s, %s, listening on %s%s", IMMURE_VERSION, config->path, config->socket,
                master.listener.made_here ? "" : " or where systemd says");
     start_worker(&master);
     while (!master.stopping || has_children(&master))
         wait_and_act(&master);
     listener_close(&master.listener, config->socket);
+    audit_writer_close(master.audit);
     log_notice("stopped");
     return EXIT_SUCCESS;
 }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/audit.h"
 #include "daemon/rate_limit.h"
 
 static request_handler *const handlers[] = {
@@ -163,6 +164,7 @@ static void end(struct request *request, enum wire_status status)
         log_debug("%s: %s", wire_status_name(status), request->problem.text);
         return;
     }
+    audit_request(request, status);
     reply(request, status);
     if (status != WIRE_OK)
         log_refusal(request, status);

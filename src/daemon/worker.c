@@ -201,15 +201,27 @@ static void warn_of_vain_grants(const struct config *config)
     }
 }
 
+/* Both are the master's, which reads the file once. */
+static void tell_what_needs_a_restart(const struct worker *worker)
+{
+    const struct config *config = worker->config;
+    const char *audit = config->audit != NULL ? config->audit : "off";
+    const char *running = worker->settings.audit_path != NULL ? worker->settings.audit_path : "off";
+    if (strcmp(config->socket, worker->settings.socket_path) != 0)
+        log_warning("socket is now %s in %s, but immured listens on %s until it is restarted",
+                    config->socket, config->path, worker->settings.socket_path);
+    if (strcmp(audit, running) != 0)
+        log_warning("audit is now %s in %s, but it is %s until immured is restarted", audit,
+                    config->path, running);
+}
+
 static int set_up(struct worker *worker, struct problem *problem)
 {
     if (config_load(worker->settings.config_path, &worker->config, problem) != 0 ||
         permissions_check_config(worker->config, problem) != 0)
         return -1;
     log_set_level(worker->config->log_level);
-    if (strcmp(worker->config->socket, worker->settings.socket_path) != 0)
-        log_warning("socket is now %s in %s, but immured listens on %s until it is restarted",
-                    worker->config->socket, worker->config->path, worker->settings.socket_path);
+    tell_what_needs_a_restart(worker);
     if (worker->config->token_count == 0)
         log_warning("%s names no token, so nothing can be signed: add a [token NAME] section",
                     worker->config->path);

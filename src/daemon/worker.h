@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "daemon/asked_pin.h"
+#include "daemon/audit_table.h"
 #include "daemon/config.h"
 #include "daemon/connection.h"
 #include "daemon/dhe_groups.h"
@@ -31,9 +32,11 @@
 /* What the master passes on; all of it was made before the fork. */
 struct worker_settings {
     const char *config_path;
-    const char *socket_path; /* that the listener has */
-    int listener;            /* SOCK_SEQPACKET, non-blocking */
-    int report;              /* a pipe to the master */
+    const char *socket_path;   /* that the listener has */
+    const char *audit_path;    /* that the master writes to; NULL: none */
+    struct audit_table *audit; /* or NULL */
+    int listener;              /* SOCK_SEQPACKET, non-blocking */
+    int report;                /* a pipe to the master */
     pid_t master;
     struct pin_budget *budget;
     const struct asked_pins *asked_pins;

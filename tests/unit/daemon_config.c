@@ -64,6 +64,7 @@ static const struct mistake mistakes[] = {
     {"[immured]\nsocket = relative\n", 2, "absolute path"},
     {"[immured]\nlog-level = loud\n", 2, "give error, warning"},
     {"[immured]\nallow-exec = perhaps\n", 2, "give yes or no"},
+    {"[immured]\naudit = logs\n", 2, "give the absolute path of a directory, or off"},
     {"# comment\n[immured]\n\n  colour = red\n", 4, "unknown key colour"},
     {"[immured]\nsocket = /a\nsocket = /b\n", 3, "given twice"},
     {"[token]\n", 1, "give it one name"},
@@ -179,7 +180,8 @@ static void every_setting_arrives(void **state)
     (void)state;
     char text[1024];
     snprintf(text, sizeof(text),
-             "; comment\n[immured]\n  socket = /run/s.sock\nlog-level = debug\n\n"
+             "; comment\n[immured]\n  socket = /run/s.sock\nlog-level = debug\n"
+             "audit = /a\n\n"
              "[token prod]\nmodule = /m.so\nuri = pkcs11:token=prod;serial=1\npin-file = %s\n"
              "max-sessions = 3\nverify-signatures = always\nlibrary-parameters = "
              "configdir='sql:/d' x=y\n"
@@ -192,6 +194,7 @@ static void every_setting_arrives(void **state)
     const struct token_config *token = &config->tokens[0];
     const struct grant_config *grant = &config->grants[0];
     assert_string_equal(config->socket, "/run/s.sock");
+    assert_string_equal(config->audit, "/a");
     assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
     assert_int_equal(config->token_count, 1);
     assert_string_equal(token->settings.name, "prod");
@@ -224,8 +227,12 @@ static void an_empty_file_gives_the_defaults(void **state)
     (void)state;
     struct config *config = load("");
     assert_string_equal(config->socket, "/run/immure/immure.sock");
+    assert_string_equal(config->audit, "/var/log/immure");
     assert_int_equal(config->log_level, LOG_LEVEL_INFO);
     assert_int_equal(config->token_count + config->grant_count, 0);
+    config_free(config);
+    config = load("[immured]\naudit = off\n");
+    assert_null(config->audit);
     config_free(config);
 }
 

@@ -83,13 +83,16 @@ class Immured:
         self.stage = stage
         self.conf = directory / "immure.conf"
         self.socket = directory / "immure.sock"
+        self.audit = directory / "audit"
         self.log_file = directory / "immured.log"
         self.env = stage.own_env | env | {"IMMURE_CONF": str(self.conf)}
         self.process = None
         self.configure(sections)
 
     def configure(self, sections):
-        self.conf.write_text(f"[immured]\nsocket = {self.socket}\n\n{sections}")
+        self.conf.write_text(
+            f"[immured]\nsocket = {self.socket}\naudit = {self.audit}\n\n{sections}"
+        )
 
     def start(self, timeout=10):
         before = len(self.log())
