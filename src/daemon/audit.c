@@ -1,11 +1,11 @@
 #include "daemon/audit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/audit_table.h"
-#include "daemon/tls_message.h"
 
-/* What each status of a signature's request is called; NULL: no use. */
+/* What each status is called when no rule has refused the request; NULL: no use. */
 static const char *const outcomes[STATUS_COUNT] = {
     [WIRE_OK] = "signed",
     [WIRE_UNSUPPORTED_SCHEME] = "unsupported scheme",
@@ -15,17 +15,8 @@ static const char *const outcomes[STATUS_COUNT] = {
     [WIRE_TOKEN_UNAVAILABLE] = "token unavailable",
     [WIRE_TOKEN_FAILED] = "token failed",
     [WIRE_DEADLINE_PASSED] = "deadline passed",
+    [WIRE_OVER_RATE] = "over rate",
 };
-
-static const char *use_name(const struct request *request)
-{
-    unsigned use = request->wire.operation == WIRE_SIGN
-                       ? tls_message_use(request->wire.payload, request->wire.payload_size)
-                       : 0;
-    if (use == USE_TLS13_SERVER)
-        return "tls13-server";
-    return use == USE_TLS12_SERVER ? "tls12-server" : "sign";
-}
 
 static bool is_use(const struct request *request, enum wire_status status)
 {
@@ -34,16 +25,27 @@ static bool is_use(const struct request *request, enum wire_status status)
            (operation == WIRE_SIGN || operation == WIRE_SIGN_DIGEST);
 }
 
+static void fill_outcome(struct audit_id *id, const struct request *request,
+                         enum wire_status status)
+{
+    id->is_refusal = status != WIRE_OK;
+    if (request->rule == RULE_NONE)
+        audit_text(id->outcome, sizeof(id->outcome), outcomes[status]);
+    else
+        snprintf(id->outcome, sizeof(id->outcome), "refused by %s", rule_name(request->rule));
+}
+
 void audit_request(const struct request *request, enum wire_status status)
 {
     struct audit_table *table = request->worker->settings.audit;
-    struct audit_id id = {.uid = request->connection->uid, .is_refusal = status != WIRE_OK};
+    struct audit_id id = {.uid = request->connection->uid};
     char name[TOKEN_LABEL_SIZE_MAX + 1];
     if (!is_use(request, status))
         return;
     memcpy(id.key, request->wire.key_id, sizeof(id.key));
-    audit_text(id.use, sizeof(id.use), use_name(request));
-    audit_text(id.outcome, sizeof(id.outcome), outcomes[status]);
+    audit_text(id.unit, sizeof(id.unit), request->connection->unit);
+    audit_text(id.use, sizeof(id.use), use_name(request->use));
+    fill_outcome(&id, request, status);
     uint64_t now = audit_now();
     if (audit_table_count(table, &id, now))
         return;

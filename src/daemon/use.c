@@ -33,7 +33,7 @@ const char *use_name(unsigned use)
         if (words[i].uses == use)
             return words[i].name;
     }
-    return "none";
+    return "unknown";
 }
 
 void use_names(unsigned uses, char *names, size_t size)

@@ -22,7 +22,7 @@ enum use {
 /* The bits of a word, "tls-server" among them; 0: there is no such word. */
 unsigned use_by_name(const char *name) MUST_USE;
 
-/* The word for one bit; "none" for 0. */
+/* The word for one bit; "unknown" for 0. */
 const char *use_name(unsigned use);
 
 /* All words, or those of the bits in `uses`, separated by ", ". Cut to `size` bytes. */
