@@ -1,6 +1,7 @@
 /*
  * Requests: from a datagram to a reply's status and payload. One file an operation:
- * sign.c, find_key.c, status.c; request.c has what they share and calls them.
+ * sign.c, find_key.c, status.c; key_operation.c has how a token is chosen, request.c the rest that
+ * they share.
  */
 #ifndef IMMURE_DAEMON_REQUEST_H
 #define IMMURE_DAEMON_REQUEST_H
