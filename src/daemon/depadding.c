@@ -63,7 +63,7 @@ static uint32_t find_message(const struct padded *padded, uint32_t *at)
     }
     *at = separator + 1;
     return mask_equal(block[0], 0) & mask_equal(block[1], 2) & found &
-           ~mask_less(separator, DEPADDING_OVERHEAD - 1);
+           ~mask_less(separator, PKCS1_OVERHEAD - 1);
 }
 
 /* --- TLS ------------------------------------------------------------------------------------ */
@@ -87,7 +87,7 @@ bool depad_premaster(const struct padded *padded, uint16_t version,
                      uint8_t premaster[PREMASTER_SIZE])
 {
     uint32_t at, start = (uint32_t)padded->size - PREMASTER_SIZE;
-    if (padded->size < PREMASTER_SIZE + DEPADDING_OVERHEAD ||
+    if (padded->size < PREMASTER_SIZE + PKCS1_OVERHEAD ||
         !make_synthetic_premaster(padded, version, premaster))
         return false;
     const uint8_t *message = padded->block + start;
@@ -104,7 +104,7 @@ bool depad_premaster(const struct padded *padded, uint16_t version,
 /* The last of those drawn that a message in so large a block can have. */
 static uint32_t synthetic_length(const uint8_t drawn[2 * LENGTHS_DRAWN], size_t block_size)
 {
-    uint32_t limit = (uint32_t)block_size - (DEPADDING_OVERHEAD - 1), bits = limit, length = 0;
+    uint32_t limit = (uint32_t)block_size - (PKCS1_OVERHEAD - 1), bits = limit, length = 0;
     for (uint32_t shift = 1; shift < 16; shift *= 2)
         bits |= bits >> shift;
     for (size_t i = 0; i < 2 * LENGTHS_DRAWN; i += 2) {

@@ -14,18 +14,18 @@
 #include <stdint.h>
 
 #include "base/attributes.h"
+#include "wire/scheme.h"
 
 /* RFC 5246 7.4.7.1: client_version and 46 random bytes. */
 #define PREMASTER_SIZE     48
 #define REJECTION_KEY_SIZE 32
-#define DEPADDING_OVERHEAD 11 /* 00 02, at least 8 bytes that are not zero, 00 */
 #define DEPADDING_SIZE_MAX 512
 
 /* A block that was decrypted, `size` bytes as the modulus, and what it was decrypted from. */
 struct padded {
     const uint8_t *block; /* secret */
     const uint8_t *ciphertext;
-    size_t size;                  /* DEPADDING_OVERHEAD to DEPADDING_SIZE_MAX */
+    size_t size;                  /* PKCS1_OVERHEAD to DEPADDING_SIZE_MAX */
     const uint8_t *rejection_key; /* REJECTION_KEY_SIZE bytes */
 };
 

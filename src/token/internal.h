@@ -64,6 +64,20 @@ bool session_is_gone(CK_RV rv) MUST_USE;
 enum token_error session_pool_check(struct token *token, struct token_session *session,
                                     struct problem *problem) MUST_USE;
 
+/*
+ * One call with a private key in this session: C_SignInit and C_Sign, or the like. *started is set
+ * when the session may be left with an operation in it.
+ */
+typedef CK_RV session_call(const struct token_session *session, void *context, bool *started);
+
+/*
+ * Makes the call in a session of the pool; in a new one, once more, when the session has died.
+ * `what` is done, in words, as for token_error_of().
+ */
+enum token_error session_pool_call(struct token *token, uint64_t deadline, session_call *call,
+                                   void *context, const char *what,
+                                   struct problem *problem) MUST_USE;
+
 /* --- token.c --------------------------------------------------------------------------------- */
 
 /* What a URI can say of a slot. Read when the token is opened. */

@@ -74,7 +74,9 @@ static const struct rv {
     KEY_GONE(CKR_KEY_CHANGED),
     FAILED(CKR_KEY_NEEDED, NULL),
     FAILED(CKR_KEY_INDIGESTIBLE, NULL),
-    FAILED(CKR_KEY_FUNCTION_NOT_PERMITTED, "the key was made without leave for it (CKA_SIGN)"),
+    FAILED(CKR_KEY_FUNCTION_NOT_PERMITTED,
+           "the key was made without leave for it: CKA_SIGN, "
+           "or CKA_DECRYPT, which 'immure key generate --decrypt' gives a new one"),
     FAILED(CKR_KEY_NOT_WRAPPABLE, NULL),
     FAILED(CKR_KEY_UNEXTRACTABLE, NULL),
     UNSUPPORTED(CKR_MECHANISM_INVALID),

@@ -186,3 +186,38 @@ enum token_error session_pool_check(struct token *token, struct token_session *s
         rv = CKR_USER_NOT_LOGGED_IN;
     return token_error_of(token, rv, "using a session", problem);
 }
+
+/* Errors of C_SignInit and C_DecryptInit that say something of the key or the mechanism alone. */
+static bool session_is_whole(CK_RV rv)
+{
+    return rv == CKR_KEY_HANDLE_INVALID || rv == CKR_OBJECT_HANDLE_INVALID ||
+           rv == CKR_MECHANISM_INVALID || rv == CKR_MECHANISM_PARAM_INVALID ||
+           rv == CKR_KEY_TYPE_INCONSISTENT || rv == CKR_KEY_FUNCTION_NOT_PERMITTED ||
+           rv == CKR_KEY_SIZE_RANGE;
+}
+
+enum token_error session_pool_call(struct token *token, uint64_t deadline, session_call *call,
+                                   void *context, const char *what, struct problem *problem)
+{
+    struct token_session session;
+    enum token_error error = token_session_take(token, deadline, &session, problem);
+    if (error != TOKEN_OK)
+        return error;
+
+    bool started = false;
+    CK_RV rv = call(&session, context, &started);
+    if (session_is_gone(rv)) {
+        started = false;
+        rv = session_pool_reopen(token, &session);
+        if (rv == CKR_OK)
+            rv = call(&session, context, &started);
+    }
+    error = token_error_of(token, rv, what, problem);
+    /* Private keys vanish with the login: then it is not this key that is gone. */
+    if (error == TOKEN_KEY_GONE) {
+        enum token_error lost = session_pool_check(token, &session, problem);
+        error = lost == TOKEN_OK ? error : lost;
+    }
+    token_session_return(token, &session, rv != CKR_OK && (started || !session_is_whole(rv)));
+    return error;
+}

@@ -5,9 +5,6 @@
 #include "token/internal.h"
 #include "token/public_key.h"
 
-/* The least that PKCS#1 v1.5 padding adds (RFC 8017 9.2). */
-#define PKCS1_OVERHEAD ((size_t)11)
-
 #define DIGEST_INFO_PREFIX_SIZE 19
 
 /* How PKCS#11 names a digest, and the DER that stands before it in a DigestInfo (RFC 8017 9.2). */
@@ -150,54 +147,25 @@ static enum token_error prepare(struct token *token, struct operation *operation
     return prepare_pkcs1(operation, digest, problem);
 }
 
-/* *started is set when the session may be left with an operation in it. */
-static CK_RV sign_in(const struct token_session *session, struct operation *operation,
-                     uint8_t signature[SIGNATURE_SIZE_MAX], CK_ULONG *size, bool *started)
+/* Where the signature goes, for sign_in(). */
+struct signing {
+    struct operation *operation;
+    uint8_t *signature; /* SIGNATURE_SIZE_MAX bytes */
+    CK_ULONG size;
+};
+
+static CK_RV sign_in(const struct token_session *session, void *context, bool *started)
 {
+    struct signing *signing = context;
+    struct operation *operation = signing->operation;
     CK_FUNCTION_LIST *functions = session->functions;
     CK_RV rv = functions->C_SignInit(session->handle, &operation->mechanism, operation->key);
     if (rv != CKR_OK)
         return rv;
     *started = true;
-    *size = SIGNATURE_SIZE_MAX;
+    signing->size = SIGNATURE_SIZE_MAX;
     return functions->C_Sign(session->handle, unconst(operation->data), operation->data_size,
-                             signature, size);
-}
-
-/* C_SignInit errors that say something of the key or the mechanism and leave the session whole. */
-static bool session_is_whole(CK_RV rv)
-{
-    return rv == CKR_KEY_HANDLE_INVALID || rv == CKR_OBJECT_HANDLE_INVALID ||
-           rv == CKR_MECHANISM_INVALID || rv == CKR_MECHANISM_PARAM_INVALID ||
-           rv == CKR_KEY_TYPE_INCONSISTENT || rv == CKR_KEY_FUNCTION_NOT_PERMITTED ||
-           rv == CKR_KEY_SIZE_RANGE;
-}
-
-static enum token_error sign_in_pool(struct token *token, struct operation *operation,
-                                     uint64_t deadline, uint8_t signature[SIGNATURE_SIZE_MAX],
-                                     CK_ULONG *size, struct problem *problem)
-{
-    struct token_session session;
-    enum token_error error = token_session_take(token, deadline, &session, problem);
-    if (error != TOKEN_OK)
-        return error;
-
-    bool started = false;
-    CK_RV rv = sign_in(&session, operation, signature, size, &started);
-    if (session_is_gone(rv)) {
-        started = false;
-        rv = session_pool_reopen(token, &session);
-        if (rv == CKR_OK)
-            rv = sign_in(&session, operation, signature, size, &started);
-    }
-    error = token_error_of(token, rv, "signing", problem);
-    /* Private keys vanish with the login: then it is not this key that is gone. */
-    if (error == TOKEN_KEY_GONE) {
-        enum token_error lost = session_pool_check(token, &session, problem);
-        error = lost == TOKEN_OK ? error : lost;
-    }
-    token_session_return(token, &session, rv != CKR_OK && (started || !session_is_whole(rv)));
-    return error;
+                             signing->signature, &signing->size);
 }
 
 /* Turns what the token gave, `raw_size` bytes in `signature`, into what TLS sends. */
@@ -227,14 +195,14 @@ enum token_error token_sign(struct token *token, const struct token_signing_key 
                             struct problem *problem)
 {
     struct operation operation = {.key = key->handle, .data = input, .data_size = input_size};
-    CK_ULONG raw_size = 0;
+    struct signing signing = {&operation, signature, 0};
     *size = 0;
     enum token_error error = prepare(token, &operation, key, scheme, problem);
     if (error != TOKEN_OK)
         return problem_prefix(problem, error, "token %s", token->name);
-    error = sign_in_pool(token, &operation, deadline, signature, &raw_size, problem);
+    error = session_pool_call(token, deadline, sign_in, &signing, "signing", problem);
     if (error != TOKEN_OK)
         return error;
-    error = finish(&operation, key->type, signature, raw_size, size, problem);
+    error = finish(&operation, key->type, signature, signing.size, size, problem);
     return error == TOKEN_OK ? error : problem_prefix(problem, error, "token %s", token->name);
 }

@@ -4,11 +4,12 @@
  * Used by immured and by the CLI; the only code that loads a vendor's library. Sources:
  *     module.c        the shared library: loading, C_Initialize, one per path and process
  *     token.c         finding the slot by URI, login
- *     session_pool.c  at most max_sessions sessions, one caller each at a time
+ *     session_pool.c  at most max_sessions sessions, one caller each at a time; calls in them
  *     key.c           finding private keys and reading their public keys
  *     object.c        searches and attributes
  *     public_key.c    public keys between PKCS#11 attributes and DER
  *     sign.c          signatures, in the form that TLS wants
+ *     decrypt.c       RSA decryption, for TLS 1.2's RSA key exchange
  *     emsa_pss.c, ecdsa_signature.c  encodings of signatures
  *     rv.c            what each CK_RV means, and what to do about it
  *     quirks.c        what devices do differently, each with its name and source
@@ -205,5 +206,34 @@ enum token_error token_sign(struct token *token, const struct token_signing_key 
                             const struct scheme *scheme, const uint8_t *input, size_t input_size,
                             uint64_t deadline, uint8_t signature[SIGNATURE_SIZE_MAX], size_t *size,
                             struct problem *problem) MUST_USE;
+
+/* --- Decryption ------------------------------------------------------------------------------ */
+
+/* The longest block that RSA gives: as the longest modulus. */
+#define RSA_BLOCK_SIZE_MAX 512
+
+/* What is to be decrypted, `size` bytes as the modulus has, and the RSA key's handle. */
+struct token_ciphertext {
+    CK_OBJECT_HANDLE key;
+    const uint8_t *bytes;
+    size_t size;
+};
+
+/*
+ * The RSA private operation (RFC 8017 5.1.2) by CKM_RSA_X_509: `block` gets `size` bytes, padding
+ * and all, which the caller keeps secret and wipes. TOKEN_UNSUPPORTED: the token has it not.
+ */
+enum token_error token_decrypt_raw(struct token *token, const struct token_ciphertext *ciphertext,
+                                   uint64_t deadline, uint8_t block[RSA_BLOCK_SIZE_MAX],
+                                   struct problem *problem) MUST_USE;
+
+/*
+ * The same by CKM_RSA_PKCS, for tokens without the other: the token removes the padding, and here
+ * the block is made up again around the message; all zeros, which is no padding, where the token
+ * says that the padding was wrong. How long the token takes for which is the token's.
+ */
+enum token_error token_decrypt_pkcs1(struct token *token, const struct token_ciphertext *ciphertext,
+                                     uint64_t deadline, uint8_t block[RSA_BLOCK_SIZE_MAX],
+                                     struct problem *problem) MUST_USE;
 
 #endif

@@ -23,6 +23,9 @@ enum scheme_padding { SCHEME_PADDING_NONE, SCHEME_PADDING_PKCS1, SCHEME_PADDING_
 /* The longest signature: RSA-4096's is 512 bytes; P-521's ECDSA-Sig-Value is at most 141. */
 #define SIGNATURE_SIZE_MAX 512
 
+/* The least that PKCS#1 v1.5 padding adds to a message (RFC 8017 7.2.1, 9.2). */
+#define PKCS1_OVERHEAD 11
+
 /* Private-use code points (RFC 8446 11: 0xFE00 to 0xFFFF), valid in SIGN_DIGEST only. */
 #define SCHEME_RSA_PKCS1_RAW 0xFE01 /* PKCS#1 v1.5 padding of the given bytes, no DigestInfo */
 #define SCHEME_ECDSA_RAW     0xFE02 /* ECDSA of the given bytes, as they are */

@@ -236,7 +236,7 @@ static void messages_of_all_sizes_come_out_and_wrong_ones_do_not(void **state)
         assert_memory_not_equal(message, block + BLOCK_SIZE - size, size);
     }
     assert_true(synthetic_size > 16); /* else the comparisons above say little */
-    for (size_t expected = 0; expected <= BLOCK_SIZE - DEPADDING_OVERHEAD; expected++) {
+    for (size_t expected = 0; expected <= BLOCK_SIZE - PKCS1_OVERHEAD; expected++) {
         make_block(block);
         block[BLOCK_SIZE - PREMASTER_SIZE - 1] = 1;
         block[BLOCK_SIZE - 1 - expected] = 0;
@@ -277,7 +277,7 @@ static void a_challenge_is_a_keys_own_and_below_its_modulus(void **state)
 
 static void blocks_too_small_for_a_premaster_secret_are_refused(void **state)
 {
-    uint8_t block[PREMASTER_SIZE + DEPADDING_OVERHEAD - 1] = {0}, premaster[PREMASTER_SIZE];
+    uint8_t block[PREMASTER_SIZE + PKCS1_OVERHEAD - 1] = {0}, premaster[PREMASTER_SIZE];
     const struct padded padded = {block, block, sizeof(block), some_key};
     (void)state;
     assert_false(depad_premaster(&padded, VERSION, premaster));

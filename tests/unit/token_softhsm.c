@@ -1017,6 +1017,132 @@ static void a_device_with_fewer_sessions_than_configured_is_shared(void **state)
     sign_in_threads(8, 2);
 }
 
+/* --- Decryption ------------------------------------------------------------------------------ */
+
+/* Encrypted for the key by OpenSSL. */
+static struct token_ciphertext encrypt(struct token *token, const char *label, int padding,
+                                       const uint8_t *plain, size_t size,
+                                       uint8_t bytes[RSA_BLOCK_SIZE_MAX])
+{
+    struct found found;
+    assert_int_equal(find(token, (struct token_key_query){.label = label}, &found), 1);
+    const unsigned char *at = found.keys[0].spki;
+    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)found.keys[0].spki_size);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+    size_t written = RSA_BLOCK_SIZE_MAX;
+    assert_int_equal(EVP_PKEY_encrypt_init(context), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(context, padding), 1);
+    assert_int_equal(EVP_PKEY_encrypt(context, bytes, &written, plain, size), 1);
+    EVP_PKEY_CTX_free(context);
+    EVP_PKEY_free(pkey);
+    return (struct token_ciphertext){found.keys[0].handle, bytes, written};
+}
+
+typedef enum token_error decrypt_function(struct token *token,
+                                          const struct token_ciphertext *ciphertext,
+                                          uint64_t deadline, uint8_t block[RSA_BLOCK_SIZE_MAX],
+                                          struct problem *problem);
+
+static CK_FUNCTION_LIST *real_functions;
+
+/* A token that leaves out the zeros in front. */
+static CK_RV decrypt_without_zeros(CK_SESSION_HANDLE session, CK_BYTE_PTR input, CK_ULONG size,
+                                   CK_BYTE_PTR output, CK_ULONG_PTR output_size)
+{
+    CK_RV rv = real_functions->C_Decrypt(session, input, size, output, output_size);
+    while (rv == CKR_OK && *output_size > 0 && output[0] == 0) {
+        memmove(output, output + 1, *output_size - 1);
+        --*output_size;
+    }
+    return rv;
+}
+
+static void a_decrypted_block_is_whole_whatever_the_token_leaves_out(void **state)
+{
+    static decrypt_function *const functions[] = {token_decrypt_raw, token_decrypt_pkcs1};
+    static const char *const labels[] = {"rsa2048", "rsa3072"};
+    struct token *token = open_logged_in(2);
+    uint8_t plain[RSA_BLOCK_SIZE_MAX], bytes[RSA_BLOCK_SIZE_MAX], block[RSA_BLOCK_SIZE_MAX];
+    (void)state;
+    assert_int_equal(RAND_bytes(plain, sizeof(plain)), 1);
+    for (size_t i = 0; i < 16; i++) {
+        size_t size = i < 4 ? 48 : i < 8 ? 0 : i < 12 ? 1 : 2048 / 8 - PKCS1_OVERHEAD;
+        struct token_ciphertext ciphertext =
+            encrypt(token, labels[i / 2 % 2], RSA_PKCS1_PADDING, plain, size, bytes);
+        assert_int_equal(functions[i % 2](token, &ciphertext, soon(), block, &problem), TOKEN_OK);
+        assert_int_equal(block[0], 0);
+        assert_int_equal(block[1], 2);
+        for (size_t at = 2; at < ciphertext.size - size - 1; at++)
+            assert_int_not_equal(block[at], 0);
+        assert_int_equal(block[ciphertext.size - size - 1], 0);
+        assert_memory_equal(block + ciphertext.size - size, plain, size);
+    }
+
+    uint8_t number[2048 / 8] = {0, 0, 0, 5};
+    struct token_ciphertext ciphertext =
+        encrypt(token, "rsa2048", RSA_NO_PADDING, number, sizeof(number), bytes);
+    real_functions = module_functions(token->module);
+    exchange_functions(token)->C_Decrypt = decrypt_without_zeros;
+    assert_int_equal(token_decrypt_raw(token, &ciphertext, soon(), block, &problem), TOKEN_OK);
+    assert_memory_equal(block, number, sizeof(number));
+    token_close(token);
+}
+
+static CK_RV padding_error;
+
+static CK_RV decrypt_with_error(CK_SESSION_HANDLE session, CK_BYTE_PTR input, CK_ULONG size,
+                                CK_BYTE_PTR output, CK_ULONG_PTR output_size)
+{
+    CK_RV rv = real_functions->C_Decrypt(session, input, size, output, output_size);
+    if (padding_error != CKR_OK)
+        memset(output, 0x17, *output_size); /* which then means nothing */
+    return padding_error != CKR_OK ? padding_error : rv;
+}
+
+static void wrong_padding_is_a_block_of_zeros_and_no_error_of_the_token(void **state)
+{
+    static const CK_RV errors[] = {CKR_OK, CKR_ENCRYPTED_DATA_INVALID, CKR_GENERAL_ERROR};
+    static const uint8_t zeros[2048 / 8];
+    struct token *token = open_logged_in(2);
+    uint8_t number[2048 / 8] = {0, 2, 1, 0}, bytes[RSA_BLOCK_SIZE_MAX], block[RSA_BLOCK_SIZE_MAX];
+    struct token_ciphertext ciphertext =
+        encrypt(token, "rsa2048", RSA_NO_PADDING, number, sizeof(number), bytes);
+    uint64_t sessions = token_sessions_opened(token);
+    (void)state;
+    real_functions = module_functions(token->module);
+    exchange_functions(token)->C_Decrypt = decrypt_with_error;
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        padding_error = errors[i];
+        assert_int_equal(token_decrypt_pkcs1(token, &ciphertext, soon(), block, &problem),
+                         TOKEN_OK);
+        assert_memory_equal(block, zeros, sizeof(zeros));
+    }
+    assert_int_equal(token_sessions_opened(token), sessions); /* wrong padding costs none */
+    padding_error = CKR_DEVICE_REMOVED;
+    assert_int_equal(token_decrypt_pkcs1(token, &ciphertext, soon(), block, &problem),
+                     TOKEN_UNAVAILABLE);
+    token_close(token);
+}
+
+static void a_key_that_may_not_decrypt_says_what_to_do(void **state)
+{
+    struct token *token = open_logged_in(1);
+    struct token_session session = take(token);
+    struct pair pair = generate(&session, &kinds[3], "signs", "signs");
+    CK_ATTRIBUTE attribute = {CKA_DECRYPT, &no, 1};
+    uint8_t bytes[2048 / 8] = {0}, block[RSA_BLOCK_SIZE_MAX];
+    struct token_ciphertext ciphertext = {pair.private, bytes, sizeof(bytes)};
+    (void)state;
+    assert_int_equal(
+        session.functions->C_SetAttributeValue(session.handle, pair.private, &attribute, 1),
+        CKR_OK);
+    token_session_return(token, &session, false);
+    assert_int_equal(token_decrypt_raw(token, &ciphertext, soon(), block, &problem), TOKEN_FAILED);
+    assert_problem("immure key generate --decrypt");
+    destroy_pair(token, pair);
+    token_close(token);
+}
+
 static void a_taken_session_is_waited_for_until_the_deadline_and_no_longer(void **state)
 {
     struct token *token = open_logged_in(1);
@@ -1072,6 +1198,9 @@ int main(void)
         cmocka_unit_test(a_signature_of_a_wrong_size_is_refused),
         cmocka_unit_test(eight_threads_share_three_sessions),
         cmocka_unit_test(a_device_with_fewer_sessions_than_configured_is_shared),
+        cmocka_unit_test(a_decrypted_block_is_whole_whatever_the_token_leaves_out),
+        cmocka_unit_test(wrong_padding_is_a_block_of_zeros_and_no_error_of_the_token),
+        cmocka_unit_test(a_key_that_may_not_decrypt_says_what_to_do),
         cmocka_unit_test(a_taken_session_is_waited_for_until_the_deadline_and_no_longer),
     };
     if (access(SOFTHSM, R_OK) != 0) {
