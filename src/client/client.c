@@ -103,6 +103,7 @@ static enum attempt receive_reply(struct client *client, uint64_t id, uint64_t d
             return ATTEMPT_LOST;
         if (reply->id == id)
             return ATTEMPT_ANSWERED;
+        explicit_bzero(client->datagram, (size_t)size);
     }
 }
 
@@ -155,6 +156,15 @@ enum client_error client_take_reply(const struct wire_reply *reply, uint8_t *pay
     return CLIENT_OK;
 }
 
+static enum client_error take_reply(struct client *client, const struct wire_reply *reply,
+                                    uint8_t *payload, size_t *size, uint16_t *status,
+                                    struct problem *problem)
+{
+    enum client_error error = client_take_reply(reply, payload, size, status, problem);
+    explicit_bzero(client->datagram, WIRE_REPLY_HEADER_SIZE + reply->payload_size);
+    return error;
+}
+
 enum client_error client_call(struct client *client, struct wire_request *request,
                               uint32_t timeout_ms, uint8_t *payload, size_t *size, uint16_t *status,
                               struct problem *problem)
@@ -173,11 +183,11 @@ enum client_error client_call(struct client *client, struct wire_request *reques
         if (!worth_repeating(attempt, &reply))
             return attempt == ATTEMPT_TIMEOUT
                        ? CLIENT_TIMEOUT
-                       : client_take_reply(&reply, payload, size, status, problem);
+                       : take_reply(client, &reply, payload, size, status, problem);
         if (clock_left_ms(deadline) <= pause)
             return attempt == ATTEMPT_LOST
                        ? CLIENT_UNREACHABLE
-                       : client_take_reply(&reply, payload, size, status, problem);
+                       : take_reply(client, &reply, payload, size, status, problem);
         pause_ms(pause);
         pause = pause * 2 > RETRY_PAUSE_MAX_MS ? RETRY_PAUSE_MAX_MS : pause * 2;
     }

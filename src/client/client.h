@@ -38,7 +38,8 @@ void client_free(struct client *client);
 /*
  * Sends the request (its id and deadline are set here) and waits for the reply, at most
  * `timeout_ms`. CLIENT_OK: `size` bytes of payload were copied to `payload`, whose capacity was
- * `*size` before. CLIENT_REFUSED: `*status` is the reply's, and the problem holds its text.
+ * `*size` before; no other copy of them stays here. CLIENT_REFUSED: `*status` is the reply's, and
+ * the problem holds its text.
  */
 enum client_error client_call(struct client *client, struct wire_request *request,
                               uint32_t timeout_ms, uint8_t *payload, size_t *size, uint16_t *status,

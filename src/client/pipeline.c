@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -193,10 +194,12 @@ static void receive_all(struct pipeline *pipeline)
             continue;
         if (size < 0 && errno == EAGAIN)
             return;
-        if (size > 0 && wire_reply_decode(pipeline->datagram, (size_t)size, &reply))
+        if (size > 0 && wire_reply_decode(pipeline->datagram, (size_t)size, &reply)) {
             take_reply(pipeline, &reply);
-        else
+            explicit_bzero(pipeline->datagram, (size_t)size);
+        } else {
             disconnect(pipeline);
+        }
     }
 }
 

@@ -22,8 +22,18 @@ struct keyring_entry {
     uint8_t *spki;
     size_t spki_size;
     _Atomic(EVP_PKEY *) public_key; /* of the above, when it was first wanted */
+    const uint8_t *rejection_key;   /* among the keyring's secrets, or NULL */
     grant_set grants;
     struct key_place places[]; /* one a token of the configuration */
+};
+
+/* As many secrets as a locked page holds. */
+#define SECRETS_MAX 127
+
+struct secrets {
+    struct secrets *next;
+    size_t count;
+    uint8_t keys[SECRETS_MAX][REJECTION_KEY_SIZE];
 };
 
 struct missing {
@@ -35,6 +45,7 @@ struct keyring {
     const struct config *config;
     pthread_rwlock_t lock;
     void *root; /* tsearch(3) of struct keyring_entry */
+    struct secrets *secrets;
     struct missing missing[MISSING_MAX];
     size_t missing_next;
 };
@@ -72,6 +83,11 @@ void keyring_free(struct keyring *keyring)
     if (keyring == NULL)
         return;
     tdestroy(keyring->root, entry_free);
+    while (keyring->secrets != NULL) {
+        struct secrets *next = keyring->secrets->next;
+        secret_free(keyring->secrets, sizeof(*keyring->secrets));
+        keyring->secrets = next;
+    }
     pthread_rwlock_destroy(&keyring->lock);
     free(keyring);
 }
@@ -221,6 +237,39 @@ EVP_PKEY *keyring_public_key(struct keyring *keyring, const uint8_t id[KEY_ID_SI
         public_key = NULL;
     pthread_rwlock_unlock(&keyring->lock);
     return public_key;
+}
+
+const uint8_t *keyring_rejection_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE])
+{
+    pthread_rwlock_rdlock(&keyring->lock);
+    const struct keyring_entry *entry = find(keyring, id);
+    const uint8_t *rejection_key = entry != NULL ? entry->rejection_key : NULL;
+    pthread_rwlock_unlock(&keyring->lock);
+    return rejection_key;
+}
+
+static const uint8_t *keep_secret(struct keyring *keyring, const uint8_t key[REJECTION_KEY_SIZE])
+{
+    if (keyring->secrets == NULL || keyring->secrets->count == SECRETS_MAX) {
+        struct secrets *secrets = secret_alloc(sizeof(*secrets));
+        if (secrets == NULL)
+            return NULL;
+        secrets->next = keyring->secrets;
+        keyring->secrets = secrets;
+    }
+    return memcpy(keyring->secrets->keys[keyring->secrets->count++], key, REJECTION_KEY_SIZE);
+}
+
+const uint8_t *keyring_set_rejection_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE],
+                                         const uint8_t rejection_key[REJECTION_KEY_SIZE])
+{
+    pthread_rwlock_wrlock(&keyring->lock);
+    struct keyring_entry *entry = find(keyring, id);
+    if (entry != NULL && entry->rejection_key == NULL)
+        entry->rejection_key = keep_secret(keyring, rejection_key);
+    const uint8_t *kept = entry != NULL ? entry->rejection_key : NULL;
+    pthread_rwlock_unlock(&keyring->lock);
+    return kept;
 }
 
 struct count {

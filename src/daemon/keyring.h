@@ -15,6 +15,7 @@
 
 #include "base/attributes.h"
 #include "daemon/config.h"
+#include "daemon/depadding.h"
 #include "daemon/grant.h"
 #include "token/token.h"
 
@@ -67,6 +68,20 @@ void keyring_set_verified(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE]
 
 /* The public key, to be freed by the caller; NULL: out of memory, or OpenSSL cannot read it. */
 EVP_PKEY *keyring_public_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE]) MUST_USE;
+
+/*
+ * The key that synthetic results of the key's decryptions are made with (depadding.h), in secret
+ * memory and until keyring_free(); NULL: there is none yet.
+ */
+const uint8_t *keyring_rejection_key(struct keyring *keyring,
+                                     const uint8_t id[KEY_ID_SIZE]) MUST_USE;
+
+/*
+ * Keeps a copy of it, unless there is one already, and returns the one that is kept. NULL: no
+ * memory can be had or locked.
+ */
+const uint8_t *keyring_set_rejection_key(struct keyring *keyring, const uint8_t id[KEY_ID_SIZE],
+                                         const uint8_t rejection_key[REJECTION_KEY_SIZE]) MUST_USE;
 
 /* How many keys are known to be on the token in this epoch. */
 size_t keyring_count(struct keyring *keyring, size_t token, uint64_t epoch) MUST_USE;

@@ -16,6 +16,8 @@ static request_handler *const handlers[] = {
     [WIRE_SIGN_DIGEST] = request_sign_digest,
     [WIRE_FIND_KEY] = request_find_key,
     [WIRE_STATUS] = request_status,
+    [WIRE_TLS12_RSA_PREMASTER] = request_tls12_rsa_premaster,
+    [WIRE_RSA_DECRYPT] = request_rsa_decrypt,
 };
 
 /* Refusals that an operator must see. The others are part of normal life, or told by the keeper. */
@@ -155,6 +157,7 @@ static void reply(struct request *request, enum wire_status status)
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts)};
     if (sendmsg(request->connection->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         connection_break(request->connection);
+    explicit_bzero(request->payload, request->payload_size); /* it may have been decrypted */
 }
 
 static void end(struct request *request, enum wire_status status)

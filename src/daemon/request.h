@@ -1,7 +1,7 @@
 /*
  * Requests: from a datagram to a reply's status and payload. One file an operation:
- * sign.c, find_key.c, status.c; key_operation.c has how a token is chosen, request.c the rest that
- * they share.
+ * sign.c, decrypt.c, find_key.c, status.c; key_operation.c has how a token is chosen, request.c the
+ * rest that they share.
  */
 #ifndef IMMURE_DAEMON_REQUEST_H
 #define IMMURE_DAEMON_REQUEST_H
@@ -42,7 +42,8 @@ struct request {
 
 /* A handler: WIRE_OK with the payload filled in, or another status with a problem. */
 typedef enum wire_status request_handler(struct request *request);
-request_handler request_sign, request_sign_digest, request_find_key, request_status;
+request_handler request_sign, request_sign_digest, request_find_key, request_status,
+    request_tls12_rsa_premaster, request_rsa_decrypt;
 
 /*
  * Handles one datagram of `size` bytes (cut short if `truncated`) and sends the reply, whose

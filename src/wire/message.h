@@ -38,6 +38,9 @@ enum wire_operation {
     WIRE_SIGN_DIGEST = 2, /* payload: the digest, or the bytes of a raw scheme */
     WIRE_FIND_KEY = 3,    /* payload: one byte wire_find, then its text or bytes */
     WIRE_STATUS = 4,      /* no payload; the reply's is JSON */
+    /* RFC 5246 7.4.7.1. Payload: client_version, 2 bytes, then the EncryptedPreMasterSecret. */
+    WIRE_TLS12_RSA_PREMASTER = 5, /* the reply's: 48 bytes, whatever was encrypted */
+    WIRE_RSA_DECRYPT = 6, /* payload: a ciphertext; the reply's: a message, whatever it was */
 };
 
 /* How FIND_KEY names a key. The reply's payload is a key reference in DER (wire/reference.h). */
@@ -55,7 +58,7 @@ enum wire_status {
     WIRE_UNSUPPORTED_OPERATION = 3,
     WIRE_UNSUPPORTED_SCHEME = 4, /* unknown, or not for this key */
     WIRE_NOT_GRANTED = 5,
-    WIRE_MESSAGE_REFUSED = 6,    /* not what the grant allows to sign */
+    WIRE_MESSAGE_REFUSED = 6,    /* not what the grant allows to sign, or no ciphertext */
     WIRE_UNKNOWN_KEY = 7,        /* not seen yet: name its public key with FIND_KEY, then repeat */
     WIRE_KEY_NOT_FOUND = 8,      /* on no token */
     WIRE_KEY_AMBIGUOUS = 9,      /* the name fits several keys */
