@@ -108,8 +108,8 @@ static bool introduce(const struct key *key, uint64_t deadline, const char *what
     return found;
 }
 
-bool key_sign(const struct key *key, enum wire_operation operation, uint16_t scheme,
-              const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size)
+bool key_call(const struct key *key, enum wire_operation operation, uint16_t scheme,
+              const uint8_t *input, size_t input_size, uint8_t *output, size_t *size)
 {
     struct wire_request request = {
         .operation = (uint8_t)operation,
@@ -117,16 +117,17 @@ bool key_sign(const struct key *key, enum wire_operation operation, uint16_t sch
         .payload = input,
         .payload_size = input_size,
     };
+    const char *verb = scheme != 0 ? "signing" : "decrypting";
     char what[KEY_NAME_SIZE_MAX + 32];
     uint64_t deadline = clock_now_ms() + key->provider->timeout_ms;
     size_t capacity = *size;
 
-    snprintf(what, sizeof(what), "signing with key '%s'", key->name);
+    snprintf(what, sizeof(what), "%s with key '%s'", verb, key->name);
     memcpy(request.key_id, key->id, KEY_ID_SIZE);
     for (int i = 1; i <= INTRODUCTIONS_MAX; i++) {
         bool unknown = false;
         *size = capacity;
-        if (connection_call(key->provider, &request, deadline, signature, size,
+        if (connection_call(key->provider, &request, deadline, output, size,
                             i < INTRODUCTIONS_MAX ? &unknown : NULL, what))
             return true;
         if (!unknown || !introduce(key, deadline, what))

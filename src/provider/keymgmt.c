@@ -234,7 +234,8 @@ static const OSSL_PARAM *ed25519_gettable(void *provctx)
 
 static const char *rsa_operation(int operation)
 {
-    return operation == OSSL_OP_SIGNATURE ? SIGNATURE_NAME_RSA : "RSA";
+    bool is_ours = operation == OSSL_OP_SIGNATURE || operation == OSSL_OP_ASYM_CIPHER;
+    return is_ours ? SIGNATURE_NAME_RSA : "RSA";
 }
 
 static const char *ec_operation(int operation)

@@ -116,6 +116,8 @@ static const OSSL_ALGORITHM *query_operation(void *provctx, int operation, int *
         return store_algorithms;
     case OSSL_OP_SIGNATURE:
         return signature_algorithms;
+    case OSSL_OP_ASYM_CIPHER:
+        return decryption_algorithms;
     case OSSL_OP_KEYMGMT:
         if (let_others_come_first(provctx))
             return keymgmt_algorithms;

@@ -8,6 +8,7 @@
  *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519
  *     signature.c     OSSL_OP_SIGNATURE: signing, by immured
  *     verification.c  OSSL_OP_SIGNATURE: verifying, by the default provider
+ *     decryption.c    OSSL_OP_ASYM_CIPHER: decrypting, by immured; encrypting, by the default one
  *     decoder.c       OSSL_OP_DECODER: key references
  *     store.c         OSSL_OP_STORE: immure:NAME and pkcs11: URIs
  *
@@ -135,11 +136,12 @@ struct key *key_of_reference(struct provider *provider, const uint8_t *der, size
                              const char **damaged) MUST_USE;
 
 /*
- * Signs `input` with the key: `operation` is WIRE_SIGN (a message) or WIRE_SIGN_DIGEST. `*size`
- * is the capacity before and the signature's size after. On false the error queue says why.
+ * Has immured sign or decrypt `input` with the key: WIRE_SIGN, WIRE_SIGN_DIGEST and a scheme, or
+ * WIRE_TLS12_RSA_PREMASTER, WIRE_RSA_DECRYPT and 0. `*size` is the capacity before and the
+ * output's size after. On false the error queue says why.
  */
-bool key_sign(const struct key *key, enum wire_operation operation, uint16_t scheme,
-              const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size) MUST_USE;
+bool key_call(const struct key *key, enum wire_operation operation, uint16_t scheme,
+              const uint8_t *input, size_t input_size, uint8_t *output, size_t *size) MUST_USE;
 
 /*
  * What passes from the decoder to keymgmt_load() as an object reference. Not of the size of a
@@ -176,10 +178,11 @@ int reference_deliver(struct provider *provider, uint8_t *der, size_t size, OSSL
 
 /* --- OpenSSL's tables ----------------------------------------------------------------------- */
 
-extern const OSSL_ALGORITHM keymgmt_algorithms[], signature_algorithms[], decoder_algorithms[],
-    store_algorithms[];
+extern const OSSL_ALGORITHM keymgmt_algorithms[], signature_algorithms[], decryption_algorithms[],
+    decoder_algorithms[], store_algorithms[];
 
-/* Unique names of our signature algorithms: fetched for our own keys and for no others. */
+/* Unique names of our algorithms for signing, and for RSA for decrypting: fetched for our own keys
+ * and for no others. */
 #define SIGNATURE_NAME_RSA     "IMMURE-RSA"
 #define SIGNATURE_NAME_ECDSA   "IMMURE-ECDSA"
 #define SIGNATURE_NAME_ED25519 "IMMURE-ED25519"

@@ -176,7 +176,7 @@ static int finish(struct signature *signature, enum wire_operation operation, co
         return 0;
     }
     *size = capacity;
-    return key_sign(signature->key, operation, scheme->code, input, input_size, bytes, size);
+    return key_call(signature->key, operation, scheme->code, input, input_size, bytes, size);
 }
 
 static bool size_is_asked(const struct signature *signature, const unsigned char *bytes,
