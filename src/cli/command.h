@@ -25,7 +25,7 @@ struct text_list {
 struct arguments {
     const char *config, *token, *type, *output, *subject, *socket;
     struct text_list sans;
-    bool json, help, version, yes, force, public_key, shred, keep;
+    bool json, help, version, yes, force, public_key, shred, keep, decrypt;
     const char *operands[OPERANDS_MAX];
 };
 

@@ -19,7 +19,7 @@ static CK_RV generate_once(struct key_pair *pair, const struct key_kind *kind, s
     CK_MECHANISM mechanism = {kind->generation, NULL, 0};
     CK_ULONG bits = kind->bits;
 
-    template_add_private(&private_template, all);
+    template_add_private(&private_template, pair->decrypts, all);
     template_add_public(&public_template, all);
     key_pair_add_names(pair, &private_template);
     key_pair_add_names(pair, &public_template);
@@ -73,7 +73,7 @@ static enum exit_status generate_on(struct token *token, const struct key_kind *
     struct found_keys found = {0};
     struct key_attributes attributes;
 
-    enum exit_status status = key_pair_begin(&pair, token, arguments->operands[0]);
+    enum exit_status status = key_pair_begin(&pair, token, arguments);
     if (status == STATUS_OK)
         status = generate_with_progress(&pair, kind);
     if (status == STATUS_OK)
@@ -92,6 +92,8 @@ static enum exit_status run(const struct arguments *arguments)
         return report_usage("there is no key type \"%s\"; choose one of " KEY_KIND_NAMES,
                             arguments->type);
     enum exit_status status = key_name_check(arguments->operands[0]);
+    if (status == STATUS_OK)
+        status = key_pair_check_decrypt(arguments, kind);
     if (status != STATUS_OK)
         return status;
 
@@ -116,6 +118,7 @@ static const struct option_spec options[] = {
      .help = KEY_KIND_NAMES,
      .offset = offsetof(struct arguments, type),
      .is_required = true},
+    KEY_PAIR_DECRYPT_OPTION,
     {.name = "token",
      .value = "TOKEN",
      .help = "the token to make it on; needed if several are configured",

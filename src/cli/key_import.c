@@ -100,7 +100,7 @@ static enum exit_status import(const struct arguments *arguments, struct token *
     struct found_keys found = {0};
     struct key_attributes attributes;
 
-    enum exit_status status = key_pair_begin(&pair, token, arguments->operands[0]);
+    enum exit_status status = key_pair_begin(&pair, token, arguments);
     struct progress *progress = progress_start("moving the key into the token");
     if (status == STATUS_OK)
         status = bring_in(&pair, kind, pkey);
@@ -176,7 +176,9 @@ static enum exit_status run(const struct arguments *arguments)
     status = key_file_read(arguments->operands[1], &file);
     const struct key_kind *kind = status == STATUS_OK ? kind_of(&file) : NULL;
     if (status == STATUS_OK)
-        status = kind != NULL ? import_file(arguments, &file, kind) : STATUS_FAILED;
+        status = kind != NULL ? key_pair_check_decrypt(arguments, kind) : STATUS_FAILED;
+    if (status == STATUS_OK)
+        status = import_file(arguments, &file, kind);
     if (status == STATUS_OK)
         status = finish_file(arguments, &file);
     EVP_PKEY_free(file.pkey);
@@ -190,6 +192,7 @@ static const struct option_spec options[] = {
     {.name = "keep",
      .help = "leave FILE as it is, unasked",
      .offset = offsetof(struct arguments, keep)},
+    KEY_PAIR_DECRYPT_OPTION,
     {.name = "token",
      .value = "TOKEN",
      .help = "the token to bring it to; needed if several are configured",

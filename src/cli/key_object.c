@@ -26,7 +26,7 @@ void template_add_private_key(const struct key_pair *pair, const struct key_kind
     static const CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     template_add(template, CKA_CLASS, &class, sizeof(class));
     template_add(template, CKA_KEY_TYPE, &kind->key_type, sizeof(kind->key_type));
-    template_add_private(template, all);
+    template_add_private(template, pair->decrypts, all);
     key_pair_add_names(pair, template);
 }
 

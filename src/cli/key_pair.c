@@ -7,10 +7,20 @@
 #include "cli/key_kind.h"
 #include "cli/report.h"
 
-enum exit_status key_pair_begin(struct key_pair *pair, struct token *token, const char *name)
+enum exit_status key_pair_check_decrypt(const struct arguments *arguments,
+                                        const struct key_kind *kind)
+{
+    if (arguments->decrypt && kind->type != KEY_TYPE_RSA)
+        return report_usage("--decrypt is for RSA keys, and %s is none", kind->name);
+    return STATUS_OK;
+}
+
+enum exit_status key_pair_begin(struct key_pair *pair, struct token *token,
+                                const struct arguments *arguments)
 {
     struct problem problem;
-    *pair = (struct key_pair){.token = token, .name = name};
+    *pair = (struct key_pair){
+        .token = token, .name = arguments->operands[0], .decrypts = arguments->decrypt};
     if (RAND_bytes(pair->cka_id, sizeof(pair->cka_id)) != 1)
         return report_openssl("cannot draw a random CKA_ID");
     if (token_session_take(token, clock_now_ms() + CLI_DEADLINE_MS, &pair->session, &problem) !=
@@ -87,6 +97,9 @@ static enum exit_status check_attributes(const struct key_pair *pair,
                               token_name(pair->token), pair->name);
     if (attributes->sign == ANSWER_NO)
         return report_failure("token %s does not let key \"%s\" sign, so it was destroyed again",
+                              token_name(pair->token), pair->name);
+    if (pair->decrypts && attributes->decrypt == ANSWER_NO)
+        return report_failure("token %s does not let key \"%s\" decrypt, so it was destroyed again",
                               token_name(pair->token), pair->name);
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #define IMMURE_CLI_KEY_PAIR_H
 
 #include "cli/key_attributes.h"
+#include "cli/key_kind.h"
 #include "cli/keys.h"
 #include "cli/template.h"
 
@@ -12,13 +13,26 @@ struct key_pair {
     struct token *token;
     struct token_session session;
     const char *name;
+    bool decrypts;                   /* as well as signs */
     uint8_t cka_id[NEW_CKA_ID_SIZE]; /* random */
     CK_OBJECT_HANDLE private_handle, public_handle;
 };
 
+/* What commands that make a key have in common. */
+#define KEY_PAIR_DECRYPT_OPTION                                                                    \
+    {                                                                                              \
+        .name = "decrypt",                                                                         \
+        .help = "the key may also decrypt, for TLS 1.2's RSA key exchange; RSA only",              \
+        .offset = offsetof(struct arguments, decrypt)                                              \
+    }
+
+/* --decrypt, if it was given, is for this kind of key; else it is reported. */
+enum exit_status key_pair_check_decrypt(const struct arguments *arguments,
+                                        const struct key_kind *kind) MUST_USE;
+
 /* Takes a session and draws the CKA_ID. key_pair_end() afterwards. */
 enum exit_status key_pair_begin(struct key_pair *pair, struct token *token,
-                                const char *name) MUST_USE;
+                                const struct arguments *arguments) MUST_USE;
 
 /* Returns the session; first destroys the objects made so far unless `keep`. */
 void key_pair_end(struct key_pair *pair, bool keep);
@@ -28,7 +42,8 @@ void key_pair_add_names(const struct key_pair *pair, struct template *template);
 
 /*
  * Looks at what the token made: finds the key by its name, reads its attributes, and fails,
- * reported, if it is not sensitive, extractable, or cannot sign. The key is added to `found`.
+ * reported, if it is not sensitive, extractable, or cannot do what was asked for. The key is added
+ * to `found`.
  */
 enum exit_status key_pair_check(const struct key_pair *pair, struct found_keys *found,
                                 struct key_attributes *attributes) MUST_USE;

@@ -9,11 +9,16 @@ struct flag {
 };
 
 static const struct flag private_flags[] = {
-    {CKA_TOKEN, CK_TRUE, true},          {CKA_PRIVATE, CK_TRUE, true},
-    {CKA_SENSITIVE, CK_TRUE, true},      {CKA_EXTRACTABLE, CK_FALSE, true},
-    {CKA_SIGN, CK_TRUE, true},           {CKA_DECRYPT, CK_FALSE, false},
-    {CKA_UNWRAP, CK_FALSE, false},       {CKA_DERIVE, CK_FALSE, false},
-    {CKA_SIGN_RECOVER, CK_FALSE, false},
+    {CKA_TOKEN, CK_TRUE, true},     {CKA_PRIVATE, CK_TRUE, true},
+    {CKA_SENSITIVE, CK_TRUE, true}, {CKA_EXTRACTABLE, CK_FALSE, true},
+    {CKA_SIGN, CK_TRUE, true},      {CKA_UNWRAP, CK_FALSE, false},
+    {CKA_DERIVE, CK_FALSE, false},  {CKA_SIGN_RECOVER, CK_FALSE, false},
+};
+
+/* The first is of keys that only sign. */
+static const struct flag decrypt_flags[] = {
+    {CKA_DECRYPT, CK_FALSE, false},
+    {CKA_DECRYPT, CK_TRUE, true},
 };
 
 static const struct flag public_flags[] = {
@@ -46,8 +51,9 @@ static void add_flags(struct template *template, const struct flag *flags, size_
     }
 }
 
-void template_add_private(struct template *template, bool all)
+void template_add_private(struct template *template, bool decrypts, bool all)
 {
+    add_flags(template, &decrypt_flags[decrypts ? 1 : 0], 1, all);
     add_flags(template, private_flags, ARRAY_SIZE(private_flags), all);
 }
 

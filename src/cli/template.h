@@ -27,11 +27,11 @@ void template_add(struct template *template, CK_ATTRIBUTE_TYPE type, const void 
                   size_t size);
 
 /*
- * The attributes of a private key that signs and cannot leave, or of its public key. Tokens that
- * refuse an attribute they do not know get the key without those that only forbid what we never
- * use (`all` false).
+ * The attributes of a private key that signs, or also decrypts, and cannot leave, or of its public
+ * key. Tokens that refuse an attribute they do not know get the key without those that only forbid
+ * what we never use (`all` false).
  */
-void template_add_private(struct template *template, bool all);
+void template_add_private(struct template *template, bool decrypts, bool all);
 void template_add_public(struct template *template, bool all);
 
 /* A private key or secret key for this session alone, which can only unwrap others. */
