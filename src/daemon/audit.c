@@ -5,34 +5,37 @@
 
 #include "daemon/audit_table.h"
 
-/* What each status is called when no rule has refused the request; NULL: no use. */
-static const char *const outcomes[STATUS_COUNT] = {
-    [WIRE_OK] = "signed",
-    [WIRE_UNSUPPORTED_SCHEME] = "unsupported scheme",
-    [WIRE_NOT_GRANTED] = "not granted",
-    [WIRE_MESSAGE_REFUSED] = "message refused",
-    [WIRE_KEY_NOT_FOUND] = "key not found",
-    [WIRE_TOKEN_UNAVAILABLE] = "token unavailable",
-    [WIRE_TOKEN_FAILED] = "token failed",
-    [WIRE_DEADLINE_PASSED] = "deadline passed",
-    [WIRE_OVER_RATE] = "over rate",
+/* What is told of an operation that was done; of none else is anything told. */
+static const char *const done[] = {
+    [WIRE_SIGN] = "signed",
+    [WIRE_SIGN_DIGEST] = "signed",
+    [WIRE_TLS12_RSA_PREMASTER] = "decrypted",
+    [WIRE_RSA_DECRYPT] = "decrypted",
 };
+
+/* How a use ends that no rule refused. The others are asked for again. */
+static bool is_end(enum wire_status status)
+{
+    return status == WIRE_OK || status == WIRE_TOKEN_UNAVAILABLE || status == WIRE_TOKEN_FAILED ||
+           status == WIRE_DEADLINE_PASSED;
+}
 
 static bool is_use(const struct request *request, enum wire_status status)
 {
     uint8_t operation = request->wire.operation;
-    return request->worker->settings.audit != NULL && outcomes[status] != NULL &&
-           (operation == WIRE_SIGN || operation == WIRE_SIGN_DIGEST);
+    return request->worker->settings.audit != NULL && operation < ARRAY_SIZE(done) &&
+           done[operation] != NULL && (request->rule != RULE_NONE || is_end(status));
 }
 
 static void fill_outcome(struct audit_id *id, const struct request *request,
                          enum wire_status status)
 {
     id->is_refusal = status != WIRE_OK;
-    if (request->rule == RULE_NONE)
-        audit_text(id->outcome, sizeof(id->outcome), outcomes[status]);
-    else
+    if (request->rule != RULE_NONE)
         snprintf(id->outcome, sizeof(id->outcome), "refused by %s", rule_name(request->rule));
+    else
+        audit_text(id->outcome, sizeof(id->outcome),
+                   status == WIRE_OK ? done[request->wire.operation] : wire_status_name(status));
 }
 
 void audit_request(const struct request *request, enum wire_status status)

@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "daemon/depadding.h"
 #include "daemon/key_operation.h"
+#include "daemon/permission.h"
 #include "wire/cursor.h"
 
 /* In secret memory. */
@@ -40,30 +41,6 @@ static const char *key_words(struct decryption *decryption)
 
 /* --- What may be decrypted --- */
 
-static enum wire_status find_granted_key(struct decryption *decryption)
-{
-    struct request *request = decryption->request;
-    grant_set peer = request->connection->grants;
-    bool known = keyring_get(request->worker->keyring, request->wire.key_id, &decryption->key);
-    if (!known && peer != 0)
-        return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s has not been looked up yet",
-                           key_words(decryption));
-    grant_set grants = known ? peer & decryption->key.grants : 0;
-    if (grants == 0)
-        return request_not_granted(request, key_words(decryption));
-    if (grants_uses(request->worker->config, grants) & decryption->use)
-        return WIRE_OK;
-    return problem_set(&request->problem, WIRE_NOT_GRANTED,
-                       "uid %u (pid %d) may use key %s, but not to decrypt%s: for that, add "
-                       "\"use = %s\" to the grant",
-                       (unsigned)request->connection->uid, (int)request->connection->pid,
-                       key_words(decryption),
-                       decryption->use == USE_DECRYPT
-                           ? ""
-                           : " for TLS 1.2's RSA key exchange, which only old clients need",
-                       use_name(decryption->use));
-}
-
 /* RFC 8017 5.1.2: a ciphertext is a number below the modulus, and as long as it. */
 static bool is_ciphertext(const struct decryption *decryption)
 {
@@ -82,19 +59,17 @@ static enum wire_status check_ciphertext(struct decryption *decryption)
 {
     struct request *request = decryption->request;
     if (decryption->key.type != KEY_TYPE_RSA)
-        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
-                           "decryption is not for key %s, which is of type %s",
-                           key_words(decryption), key_type_name(decryption->key.type));
+        return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_CIPHERTEXT,
+                                 "decryption is not for key %s, which is of type %s",
+                                 key_words(decryption), key_type_name(decryption->key.type));
     decryption->public_key = keyring_public_key(request->worker->keyring, request->wire.key_id);
     if (decryption->public_key == NULL)
         return problem_set(&request->problem, WIRE_TOKEN_FAILED, "out of memory");
-    if (!is_ciphertext(decryption))
-        return problem_set(&request->problem, WIRE_MESSAGE_REFUSED,
-                           "%zu bytes from uid %u (pid %d) are no ciphertext for key %s of %u bits",
-                           decryption->size, (unsigned)request->connection->uid,
-                           (int)request->connection->pid, key_words(decryption),
-                           decryption->key.bits);
-    return WIRE_OK;
+    if (is_ciphertext(decryption))
+        return WIRE_OK;
+    return permission_refuse(request, WIRE_MESSAGE_REFUSED, RULE_CIPHERTEXT,
+                             "%zu bytes are no ciphertext for key %s of %u bits", decryption->size,
+                             key_words(decryption), decryption->key.bits);
 }
 
 /* --- Decrypting --- */
@@ -233,9 +208,11 @@ static enum token_error check(struct key_operation *operation, size_t index, uin
 static enum wire_status decrypt(struct decryption *decryption)
 {
     struct request *request = decryption->request;
-    enum wire_status status = find_granted_key(decryption);
+    enum wire_status status = permission_of_key(request, &decryption->key);
     if (status == WIRE_OK)
         status = check_ciphertext(decryption);
+    if (status == WIRE_OK)
+        status = permission_to_use(request, &decryption->key, decryption->use);
     if (status != WIRE_OK)
         return status;
     decryption->plaintext = secret_alloc(sizeof(*decryption->plaintext));

@@ -10,14 +10,8 @@
 
 #define MESSAGE_USES (USE_TLS_SERVER | USE_TLS12_SERVER_DHE | USE_CSR)
 
-/* RFC 8017 9.2: the least that PKCS#1 v1.5 padding adds. */
-#define PKCS1_OVERHEAD ((size_t)11)
-
-static enum wire_status refuse(struct request *request, enum wire_status status, enum rule rule,
-                               const char *format, ...) PRINTF(4, 5);
-
-static enum wire_status refuse(struct request *request, enum wire_status status, enum rule rule,
-                               const char *format, ...)
+enum wire_status permission_refuse(struct request *request, enum wire_status status, enum rule rule,
+                                   const char *format, ...)
 {
     char text[PROBLEM_TEXT_SIZE];
     va_list arguments;
@@ -115,13 +109,14 @@ enum wire_status permission_to_use(struct request *request, const struct keyring
     }
     standing_of(request, key, &standing);
     if (rule == RULE_RATE)
-        return refuse(request, WIRE_OVER_RATE, rule,
-                      "%s uses key %s more often than the rate of its grant allows",
-                      standing.client, standing.key);
-    return refuse(request, WIRE_MESSAGE_REFUSED, rule,
-                  "%s may use key %s for %s, not for %s: add that to the use of a grant if it is "
-                  "meant to be",
-                  standing.client, standing.key, standing.uses, use_name(use));
+        return permission_refuse(request, WIRE_OVER_RATE, rule,
+                                 "%s uses key %s more often than the rate of its grant allows",
+                                 standing.client, standing.key);
+    return permission_refuse(
+        request, WIRE_MESSAGE_REFUSED, rule,
+        "%s may use key %s for %s, not for %s: add that to the use of a grant if it is "
+        "meant to be",
+        standing.client, standing.key, standing.uses, use_name(use));
 }
 
 /* --- What it is --- */
@@ -162,9 +157,9 @@ enum wire_status permission_to_sign(struct request *request, const struct keyrin
         return permission_to_use(request, key, USE_SIGN);
     request->use = use;
     standing_of(request, key, &standing);
-    return refuse(request, WIRE_MESSAGE_REFUSED, rule,
-                  "%s may use key %s for %s, and this is none of that: %s", standing.client,
-                  standing.key, standing.uses, rule_text(rule));
+    return permission_refuse(request, WIRE_MESSAGE_REFUSED, rule,
+                             "%s may use key %s for %s, and this is none of that: %s",
+                             standing.client, standing.key, standing.uses, rule_text(rule));
 }
 
 static bool digest_fits(const struct scheme *scheme, const struct keyring_key *key, size_t size)
@@ -180,7 +175,8 @@ enum wire_status permission_to_sign_digest(struct request *request, const struct
                                            const struct scheme *scheme)
 {
     if (sign_is_granted(request, key) && !digest_fits(scheme, key, request->wire.payload_size))
-        return refuse(request, WIRE_MESSAGE_REFUSED, RULE_DIGEST, "%zu bytes are no input for %s",
-                      request->wire.payload_size, scheme->name);
+        return permission_refuse(request, WIRE_MESSAGE_REFUSED, RULE_DIGEST,
+                                 "%zu bytes are no input for %s", request->wire.payload_size,
+                                 scheme->name);
     return permission_to_use(request, key, USE_SIGN);
 }

@@ -34,4 +34,8 @@ enum wire_status permission_to_sign(struct request *request, const struct keyrin
 enum wire_status permission_to_sign_digest(struct request *request, const struct keyring_key *key,
                                            const struct scheme *scheme) MUST_USE;
 
+/* Refuses by this rule: the problem is the words and, in parentheses, the rule's name. */
+enum wire_status permission_refuse(struct request *request, enum wire_status status, enum rule rule,
+                                   const char *format, ...) PRINTF(4, 5);
+
 #endif

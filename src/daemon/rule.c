@@ -9,6 +9,7 @@ static const struct {
     [RULE_RATE] = {"rate", "the grant's rate is used up"},
     [RULE_SCHEME] = {"scheme", "the scheme is not for this key and operation"},
     [RULE_DIGEST] = {"digest", "it has not the length of the scheme's digest"},
+    [RULE_CIPHERTEXT] = {"ciphertext", "it is no ciphertext for this key"},
     [RULE_MESSAGE] = {"message", "it is nothing that a TLS server signs, and no CSR"},
     [RULE_TLS13_CONTEXT] = {"tls13-context",
                             "after TLS 1.3's 64 blanks there is no \"server CertificateVerify\""},

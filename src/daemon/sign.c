@@ -34,19 +34,17 @@ static enum wire_status check_scheme(struct signing *signing)
     struct request *request = signing->request;
     bool digest_given = request->wire.operation == WIRE_SIGN_DIGEST;
     const struct scheme *scheme = scheme_by_code(request->wire.scheme);
-    request->rule = RULE_SCHEME;
     if (scheme == NULL)
-        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
-                           "signature scheme 0x%04x is unknown", request->wire.scheme);
+        return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_SCHEME,
+                                 "signature scheme 0x%04x is unknown", request->wire.scheme);
     signing->scheme = scheme;
     if (scheme->key_type != signing->key.type)
-        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME,
-                           "%s is not for key %s, which is of type %s", scheme->name,
-                           key_words(signing), key_type_name(signing->key.type));
+        return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_SCHEME,
+                                 "%s is not for key %s, which is of type %s", scheme->name,
+                                 key_words(signing), key_type_name(signing->key.type));
     if (digest_given ? scheme->key_type == KEY_TYPE_ED25519 : is_raw(scheme))
-        return problem_set(&request->problem, WIRE_UNSUPPORTED_SCHEME, "%s is for %s only",
-                           scheme->name, digest_given ? "messages" : "digests");
-    request->rule = RULE_NONE;
+        return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_SCHEME, "%s is for %s only",
+                                 scheme->name, digest_given ? "messages" : "digests");
     return WIRE_OK;
 }
 
