@@ -25,7 +25,8 @@ struct text_list {
 struct arguments {
     const char *config, *token, *type, *output, *subject, *socket;
     struct text_list sans;
-    bool json, help, version, yes, force, public_key, shred, keep, decrypt;
+    const char *directory, *head, *key, *user, *outcome, *since, *until; /* of audit */
+    bool json, help, version, yes, force, public_key, shred, keep, decrypt, records;
     const char *operands[OPERANDS_MAX];
 };
 

@@ -15,5 +15,7 @@ extern const struct command command_key_reference;
 extern const struct command command_key_destroy;
 extern const struct command command_csr;
 extern const struct command command_status;
+extern const struct command command_audit_verify;
+extern const struct command command_audit_show;
 
 #endif

@@ -12,11 +12,9 @@
 #include "cli/report.h"
 
 static const struct command *const commands[] = {
-    &command_token_list,  &command_key_generate,
-    &command_key_list,    &command_key_show,
-    &command_key_import,  &command_key_reference,
-    &command_key_destroy, &command_csr,
-    &command_status,      NULL,
+    &command_token_list, &command_key_generate,  &command_key_list,    &command_key_show,
+    &command_key_import, &command_key_reference, &command_key_destroy, &command_csr,
+    &command_status,     &command_audit_verify,  &command_audit_show,  NULL,
 };
 
 /* PINs, and keys on their way into a token, pass through this process: no dump, no debugger. */
