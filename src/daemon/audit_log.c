@@ -15,6 +15,9 @@
 /* How far back the last record is searched for: several writes that were cut short. */
 #define TAIL_SIZE (16 * AUDIT_LINE_SIZE_MAX)
 
+/* No record ends in this. It counts as torn itself. */
+#define TORN_END "~\n"
+
 struct audit_log {
     char *path;
     int directory;                                      /* locked */
@@ -265,14 +268,16 @@ static int write_records(struct audit_log *log, struct audit_record *records, si
     return written == size ? 0 : -1;
 }
 
-/* What is torn is ended by a newline, which counts, and told. */
+/* What is torn is ended, so that it cannot be taken for a record even if it is whole, and told. */
 static int tell_torn(struct audit_log *log, uint64_t now)
 {
     struct audit_record record = {.from = now, .to = now, .count = 1, .event = AUDIT_EVENT_TORN};
-    snprintf(record.text, sizeof(record.text), AUDIT_TORN_TEXT, log->torn + 1);
-    log_warning("audit log %s/%s: a write was cut short: %llu bytes are no record", log->path,
-                log->file, (unsigned long long)log->torn);
-    return write_records(log, &record, 1, "\n");
+    snprintf(record.text, sizeof(record.text), AUDIT_TORN_TEXT, log->torn + strlen(TORN_END));
+    if (write_records(log, &record, 1, TORN_END) != 0)
+        return -1;
+    log_warning("audit log %s/%s: a write was cut short: %s are no record", log->path, log->file,
+                record.text);
+    return 0;
 }
 
 int audit_log_append(struct audit_log *log, struct audit_record *records, size_t count,
