@@ -17,7 +17,7 @@ $(BUILD)/build.ninja:
 install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD)
-	@test -e $(CONF) || cp $(CONF).example $(CONF)
+	@test -e $(CONF) || install -m 644 $(CONF).example $(CONF)
 
 demo:
 	@tools/demo start

@@ -11,7 +11,7 @@ from harness.faulty import faulty_modules
 from harness.process import run, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, PIN, Immured, as_daemon, write_private
-from harness.unit_sandbox import CONFINE, sandboxed
+from harness.unit_sandbox import CONFINE, sandboxed, settings
 
 # Not ptrace in a build that looks for leaks with it.
 TRESPASSES = ("process_vm_readv", "unshare", "io_uring_setup", "bpf")
@@ -181,6 +181,23 @@ def test_systemd_understands_the_unit_and_each_example_of_a_drop_in(stage, direc
     verify = ("systemd-analyze", "verify", "--man=no", directory / "immured.service")
     complaints = [line for line in run(*verify, env=env).text.splitlines() if "immured.service" in line]
     assert not complaints, complaints
+
+
+def test_what_is_installed_is_for_root_alone_to_change_and_for_everybody_to_read(stage):
+    for path in (path for path in stage.root.rglob("*") if not path.is_symlink()):
+        mode = path.stat().st_mode
+        assert path.stat().st_uid == 0 and mode & 0o022 == 0 and mode & 0o044 == 0o044, path
+
+
+def test_the_units_user_is_made_and_cannot_log_in(stage, directory):
+    sysusers, = stage.root.glob("usr/lib/sysusers.d/immure.conf")
+    (directory / "etc").mkdir()
+    run("systemd-sysusers", f"--root={directory}", sysusers)
+    users = (directory / "etc/passwd").read_text().splitlines()
+    groups = [line.split(":")[0] for line in (directory / "etc/group").read_text().splitlines()]
+    assert [line.split(":")[0] for line in users] == groups == settings(unit_of(stage), "User")
+    assert settings(unit_of(stage), "Group") == groups
+    assert users[0].endswith(":/nonexistent:/usr/sbin/nologin")
 
 
 class SandboxedImmured(Immured):
