@@ -2,7 +2,8 @@
  * Memory for secrets: locked into RAM, left out of core dumps, wiped when freed.
  *
  * Each block has pages of its own, so it is for few and small things (PINs), not for a hot path.
- * The functions may be called from any thread. After fork() the child has its own copy.
+ * The functions may be called from any thread. After fork() the child has zeros in its place, as
+ * vendors' libraries may fork, unless it was bequeathed.
  */
 #ifndef IMMURE_BASE_SECRET_H
 #define IMMURE_BASE_SECRET_H
@@ -13,6 +14,12 @@
 
 /* `size` bytes, zeroed, or NULL when they cannot be had or cannot be locked (RLIMIT_MEMLOCK). */
 void *secret_alloc(size_t size) MUST_USE;
+
+/* Children of fork() will have the secret, unlocked, from now on. 0, or -1 and errno. */
+int secret_bequeath(void *memory, size_t size) MUST_USE;
+
+/* In a child: locks what it has inherited, and leaves it to no child of its own. As above. */
+int secret_keep(void *memory, size_t size) MUST_USE;
 
 /* Wipes and frees what secret_alloc() gave for this same size. `memory` may be NULL. */
 void secret_free(void *memory, size_t size);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -78,7 +77,8 @@ static int ask(int terminal, const char *token, struct pin **pin, struct problem
         return problem_set(problem, -1,
                            "no locked memory for a PIN: raise LimitMEMLOCK= "
                            "(ulimit -l)");
-    if (ask_without_echo(terminal, token, *pin) == 0)
+    if (ask_without_echo(terminal, token, *pin) == 0 &&
+        secret_bequeath(*pin, sizeof(**pin)) == 0)
         return 0;
     pin_free(*pin);
     *pin = NULL;
@@ -118,7 +118,7 @@ int asked_pins_ask(struct asked_pins *pins, const struct config *config, struct 
 int asked_pins_lock(const struct asked_pins *pins)
 {
     for (size_t i = 0; i < pins->count; i++) {
-        if (mlock(pins->pins[i].pin, sizeof(*pins->pins[i].pin)) != 0)
+        if (secret_keep(pins->pins[i].pin, sizeof(*pins->pins[i].pin)) != 0)
             return -1;
     }
     return 0;

@@ -27,7 +27,8 @@ struct asked_pins {
 int asked_pins_ask(struct asked_pins *pins, const struct config *config,
                    struct problem *problem) MUST_USE;
 
-/* In a child process, which does not inherit it: locks the PINs into RAM. 0, or -1 and errno. */
+/* In a worker, which does not inherit it: locks the PINs into RAM, and leaves them to none of its
+ * own children. 0, or -1 and errno. */
 int asked_pins_lock(const struct asked_pins *pins) MUST_USE;
 
 /* The PIN given for the token of this name, or NULL. */

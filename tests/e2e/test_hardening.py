@@ -1,9 +1,13 @@
 """What immured and its workers have given up, seen from outside, and that they sign all the same."""
 
+import fcntl
 import os
+import pty
 import re
 import shutil
+import signal
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -212,6 +216,36 @@ class SandboxedImmured(Immured):
         return super().spawn(sandbox, log, **options)
 
 
+class AskingImmured(Immured):
+    """An immured with a terminal of its own, on which it is given the PIN."""
+
+    def spawn(self, command, log, **options):
+        operator, terminal = pty.openpty()
+        process = super().spawn(
+            (*command, "--ask-pin"), log, stdin=terminal,
+            preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY), **options)
+        wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "the question")
+        os.write(operator, f"{PIN}\n".encode())
+        wait_until(lambda: termios.tcgetattr(terminal)[3] & termios.ECHO, "the end of it")
+        assert PIN not in os.read(operator, 4096).decode()
+        return process
+
+
+def test_a_typed_pin_is_there_for_every_worker(stage, directory, token, keys, sign):
+    section = token.section().replace(f"pin-file = {token.pin_file}\n", "")
+    immured = AskingImmured(stage, directory / "asking", section + GRANTS, token.env)
+    immured.start()
+    try:
+        sign(immured, keys["p256"])
+        worker, = immured.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: immured.workers() not in ([], [worker]), "another worker")
+        sign(immured, keys["p256"])
+    finally:
+        immured.stop()
+
+
+@pytest.mark.slow  # the search for leaks needs calls that the unit does not allow
 def test_in_the_units_sandbox_softhsm_signs(stage, directory, token, keys, sign):
     immured = SandboxedImmured(stage, directory / "run", token.section() + GRANTS, token.env)
     immured.tokens = token.objects

@@ -1,8 +1,10 @@
 #include "test.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -117,6 +119,35 @@ static void test_secret_memory_is_locked_and_zeroed(void **state)
     assert_null(secret_alloc(4096));
 }
 
+/* Whether a child of this process, in which `in_child` is called, finds the PIN. */
+static bool child_has(struct pin *pin, int (*in_child)(void *memory, size_t size), bool grandchild)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        if (in_child != NULL && in_child(pin, sizeof(*pin)) != 0)
+            _exit(2);
+        _exit(grandchild ? child_has(pin, NULL, false) : strcmp(pin->text, "1234") == 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_in_range(status, 0, 1 << 8);
+    return WEXITSTATUS(status) == 1;
+}
+
+static void test_secret_is_left_to_those_children_alone_that_are_to_have_it(void **state)
+{
+    (void)state;
+    struct pin *pin = pin_new();
+    assert_non_null(pin);
+    memcpy(pin->text, "1234", 5);
+    assert_false(child_has(pin, NULL, false));
+    assert_int_equal(secret_bequeath(pin, sizeof(*pin)), 0);
+    assert_true(child_has(pin, NULL, true));
+    assert_true(child_has(pin, secret_keep, false));
+    assert_false(child_has(pin, secret_keep, true));
+    pin_free(pin);
+}
+
 static void test_deadline_that_has_passed_leaves_nothing(void **state)
 {
     (void)state;
@@ -133,6 +164,7 @@ int main(void)
         cmocka_unit_test(test_log_line_is_one_line_whatever_is_in_it),
         cmocka_unit_test(test_log_level_hides_what_is_above_it),
         cmocka_unit_test(test_secret_memory_is_locked_and_zeroed),
+        cmocka_unit_test(test_secret_is_left_to_those_children_alone_that_are_to_have_it),
         cmocka_unit_test(test_deadline_that_has_passed_leaves_nothing),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

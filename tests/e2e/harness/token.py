@@ -109,11 +109,10 @@ class Immured:
         return subprocess.Popen(
             command,
             env=self.env | {"ASAN_OPTIONS": "detect_leaks=1"},  # with the fast unwinder
-            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            **options,
+            **({"stdin": subprocess.DEVNULL} | options),
         )
 
     def is_listening(self):
