@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .process import run
@@ -29,7 +30,7 @@ class Key:
     def host(self):
         return f"{self.name}.immure.test"
 
-    @property
+    @cached_property
     def id(self):
         """Its name on the wire: SHA-256 of the SubjectPublicKeyInfo."""
         der = run("openssl", "pkey", "-pubin", "-in", self.public_key, "-outform", "DER").stdout

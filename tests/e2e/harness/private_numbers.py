@@ -3,26 +3,10 @@
 import base64
 import hashlib
 
+from .der import elements, value
+
 # Bytes of a document on either side of a number, which show that the document is there.
 AROUND = 8
-
-
-def elements(der):
-    """The values of the elements of a DER SEQUENCE."""
-
-    def value_at(at):
-        size, start = der[at + 1], at + 2
-        if size & 0x80:
-            start += size & 0x7F
-            size = int.from_bytes(der[at + 2 : start], "big")
-        return start, start + size
-
-    found = []
-    at, end = value_at(0)
-    while at < end:
-        start, at = value_at(at)
-        found.append(der[start:at])
-    return found
 
 
 def clamped(digest):
@@ -35,7 +19,7 @@ def clamped(digest):
 
 def numbers(documents):
     """A key's private numbers by name, as they stand in its DER `documents`."""
-    traditional = elements(documents["PKCS#1 or SEC1"])
+    traditional = [value(element) for element in elements(documents["PKCS#1 or SEC1"])]
     if len(traditional) == 9:  # PKCS#1: RFC 8017 A.1.2
         names = ("d", "p", "q", "dP", "dQ", "qInv")
         return dict(zip(names, (number.lstrip(b"\0") for number in traditional[3:])))

@@ -1,8 +1,11 @@
 """The local protocol, spoken from outside: doc/protocol.md describes it."""
 
+import os
+import pwd
 import socket
 import struct
 from collections import namedtuple
+from contextlib import contextmanager, nullcontext
 
 REQUEST = struct.Struct(">BBHIQ32s")
 REPLY = struct.Struct(">BBHIQ")
@@ -11,11 +14,12 @@ SIGN, SIGN_DIGEST, FIND_KEY, STATUS = 1, 2, 3, 4
 ECDSA_SHA256 = 0x0403
 RSA_PSS_SHA256 = 0x0804
 DATAGRAM_SIZE_MAX = 32768
+STATUSES = 16
 (
     OK, MALFORMED, UNSUPPORTED_VERSION, UNSUPPORTED_OPERATION, UNSUPPORTED_SCHEME, NOT_GRANTED,
     MESSAGE_REFUSED, UNKNOWN_KEY, KEY_NOT_FOUND, KEY_AMBIGUOUS, TOKEN_UNAVAILABLE, TOKEN_FAILED, BUSY,
     SHUTTING_DOWN, DEADLINE_PASSED, OVER_RATE,
-) = range(16)
+) = range(STATUSES)
 
 Reply = namedtuple("Reply", "status payload request_id")
 
@@ -26,13 +30,29 @@ def request(
     return REQUEST.pack(version, operation, scheme, deadline_ms, request_id, key_id) + payload
 
 
-class Connection:
-    """One SOCK_SEQPACKET connection to immured; `with` closes it."""
+@contextmanager
+def acting_as(user):
+    """With the user's id and group, and no other group."""
+    entry, groups = pwd.getpwnam(user), os.getgroups()
+    os.setgroups([])
+    os.setegid(entry.pw_gid)
+    os.seteuid(entry.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
-    def __init__(self, path):
+
+class Connection:
+    """One SOCK_SEQPACKET connection to immured, as `user` or as who runs this; `with` closes it."""
+
+    def __init__(self, path, user=None):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
-        self.socket.connect(str(path))
+        with acting_as(user) if user else nullcontext():
+            self.socket.connect(str(path))
 
     def __enter__(self):
         return self
