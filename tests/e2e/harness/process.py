@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 
-def run(*command, env=None, input="", timeout=60, status=0):
+def run(*command, env=None, input="", timeout=60, status=0, cwd=None):
     """Runs a command and returns its result; `status` is the one expected, None for any."""
     command = [str(word) for word in command]
     data = input if isinstance(input, bytes) else input.encode()
     result = subprocess.run(
-        command, env=env, input=data, timeout=timeout, capture_output=True, check=False
+        command, env=env, input=data, timeout=timeout, cwd=cwd, capture_output=True, check=False
     )
     result.text = (result.stdout + result.stderr).decode(errors="replace")
     if status is not None and result.returncode != status:

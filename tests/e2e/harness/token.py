@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -30,8 +31,9 @@ use = sign
 
 
 def as_user(user, *command):
-    """The command, run as this user and the group of the same name."""
-    return ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
+    """The command, run as this user and its own group."""
+    group = pwd.getpwnam(user).pw_gid
+    return ("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *command)
 
 
 def as_daemon(*command):

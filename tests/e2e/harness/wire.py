@@ -1,5 +1,6 @@
 """The local protocol, spoken from outside: doc/protocol.md describes it."""
 
+import grp
 import os
 import pwd
 import socket
@@ -31,10 +32,10 @@ def request(
 
 
 @contextmanager
-def acting_as(user):
-    """With the user's id and group, and no other group."""
-    entry, groups = pwd.getpwnam(user), os.getgroups()
-    os.setgroups([])
+def acting_as(user, groups):
+    """With the user's id and group, and these other groups."""
+    entry, before = pwd.getpwnam(user), os.getgroups()
+    os.setgroups([grp.getgrnam(name).gr_gid for name in groups])
     os.setegid(entry.pw_gid)
     os.seteuid(entry.pw_uid)
     try:
@@ -42,16 +43,17 @@ def acting_as(user):
     finally:
         os.seteuid(0)
         os.setegid(0)
-        os.setgroups(groups)
+        os.setgroups(before)
 
 
 class Connection:
-    """One SOCK_SEQPACKET connection to immured, as `user` or as who runs this; `with` closes it."""
+    """One SOCK_SEQPACKET connection to immured, as `user`, with no groups but its own and `groups`,
+    or as who runs this; `with` closes it."""
 
-    def __init__(self, path, user=None):
+    def __init__(self, path, user=None, groups=()):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
-        with acting_as(user) if user else nullcontext():
+        with acting_as(user, groups) if user else nullcontext():
             self.socket.connect(str(path))
 
     def __enter__(self):

@@ -1,0 +1,216 @@
+"""What another account on the host can do to immured, and the web server's own: nothing more than
+its grants say."""
+
+import os
+import random
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from harness import wire
+from harness.messages import RSA_PKCS1, Messages
+from harness.process import run, wait_until
+from harness.stage import DAEMON_USER
+from harness.token import GRANTS, as_daemon, as_user
+
+WEB_SERVER, STRANGER = "www-data", "nobody"
+# An account that is in the web server's group, as a deployment's may be.
+MEMBER = (STRANGER, [WEB_SERVER])
+
+
+@pytest.fixture
+def make_right(keys):
+    """A request that a TLS server makes."""
+    key = keys["rsa2048"]
+    message = Messages(random.Random(1)).certificate_verify()
+    return lambda: wire.request(wire.SIGN, message, scheme=wire.RSA_PSS_SHA256, key_id=key.id)
+
+
+def public_key(key):
+    return run("openssl", "pkey", "-pubin", "-in", key.public_key, "-outform", "DER").stdout
+
+
+def every_operation(key):
+    """A request of each kind that is good, but for who sends it."""
+    digest = bytes(32)
+    return {
+        "SIGN": wire.request(wire.SIGN, b"m", scheme=wire.RSA_PSS_SHA256, key_id=key.id),
+        "SIGN_DIGEST": wire.request(wire.SIGN_DIGEST, digest, scheme=RSA_PKCS1[0], key_id=key.id),
+        "FIND_KEY by name": wire.request(wire.FIND_KEY, b"\1" + key.name.encode()),
+        "FIND_KEY by id": wire.request(wire.FIND_KEY, b"\1" + key.id.hex().encode()),
+        "FIND_KEY by URI": wire.request(wire.FIND_KEY, b"\2pkcs11:"),
+        "FIND_KEY by public key": wire.request(wire.FIND_KEY, b"\3" + public_key(key)),
+        "STATUS": wire.request(wire.STATUS),
+    }
+
+
+def introduce(immured, key):
+    with wire.Connection(immured.socket) as connection:
+        assert connection.call(wire.request(wire.FIND_KEY, b"\3" + public_key(key))).status == wire.OK
+
+
+@pytest.mark.parametrize("who", [(STRANGER, []), MEMBER], ids=["another user", "in its group"])
+def test_who_has_no_grant_is_told_so_by_every_operation(immured, keys, make_right, who):
+    introduce(immured, keys["rsa2048"])
+    with wire.Connection(immured.socket, *who) as connection:
+        for what, request in {**every_operation(keys["rsa2048"]), "TLS": make_right()}.items():
+            reply = connection.call(request)
+            assert reply.status == wire.NOT_GRANTED, f"{what}: {reply}"
+            assert STRANGER in reply.payload.decode(), reply
+
+
+@pytest.mark.parametrize(
+    "grant, who",
+    [(f"user = {WEB_SERVER}", (WEB_SERVER, [])), (f"group = {WEB_SERVER}", MEMBER)],
+    ids=["the web server", "in its group, which has the grant"],
+)
+def test_a_grant_for_tls_lets_nothing_else_be_signed(make_immured, token, keys, make_right, grant, who):
+    grants = GRANTS.replace(f"user = {WEB_SERVER}", grant)
+    immured = make_immured(token.section() + grants).start()
+    introduce(immured, keys["rsa2048"])
+    with wire.Connection(immured.socket, *who) as connection:
+        assert connection.call(make_right()).status == wire.OK
+        for what in ("SIGN", "SIGN_DIGEST"):
+            reply = connection.call(every_operation(keys["rsa2048"])[what])
+            assert reply.status == wire.MESSAGE_REFUSED, f"{what}: {reply}"
+
+
+def test_a_grant_for_one_key_shows_nothing_of_another(make_immured, token, keys):
+    grant = f"[grant web]\nuser = {WEB_SERVER}\nkeys = p256\nuse = tls-server\n"
+    immured = make_immured(token.section() + grant).start()
+    introduce(immured, keys["rsa2048"])
+    with wire.Connection(immured.socket, WEB_SERVER) as connection:
+        for what, request in every_operation(keys["rsa2048"]).items():
+            if what not in ("STATUS", "FIND_KEY by URI"):  # the URI fits the other key as well
+                assert connection.call(request).status == wire.NOT_GRANTED, what
+
+
+def leaves_core_files():
+    """Whether the kernel writes them to the working directory."""
+    return Path("/proc/sys/kernel/core_pattern").read_text().startswith("core")
+
+
+# --- Files and processes -------------------------------------------------------------------------
+
+# Says of a process, or of its own child if none is named, which attacks on it succeed.
+ATTACKS = r"""
+import ctypes, os, resource, signal, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+child = subprocess.Popen(["sleep", "60"]) if len(sys.argv) == 1 else None
+pid = child.pid if child else int(sys.argv[1])
+PTRACE_ATTACH, PTRACE_DETACH, PIDFD_GETFD = 16, 17, 438
+
+def attach():
+    if libc.ptrace(PTRACE_ATTACH, pid, None, None) != 0:
+        raise OSError
+    os.waitpid(pid, 0)
+    libc.ptrace(PTRACE_DETACH, pid, None, None)
+
+def take_descriptor():
+    if libc.syscall(PIDFD_GETFD, os.pidfd_open(pid), 2, 0) < 0:
+        raise OSError
+
+def set_limit():
+    resource.prlimit(pid, resource.RLIMIT_CORE, resource.prlimit(pid, resource.RLIMIT_CORE))
+
+attacks = {name: lambda name=name: open(f"/proc/{pid}/{name}", "rb").read(1)
+           for name in ("maps", "environ", "auxv", "syscall")}
+attacks |= {
+    "mem": lambda: os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR)),
+    "fd": lambda: os.listdir(f"/proc/{pid}/fd"), "ptrace": attach, "pidfd_getfd": take_descriptor,
+    "prlimit": set_limit, "kill": lambda: os.kill(pid, signal.SIGCONT),
+}
+for name, attack in attacks.items():
+    try:
+        attack()
+        print(name)
+    except OSError:
+        pass
+if child:
+    child.kill()
+"""
+
+
+def attacks_that_succeed(user, *arguments):
+    command = as_user(user, "/usr/bin/python3", "-c", ATTACKS, *map(str, arguments))
+    return set(run(*command).stdout.decode().split())
+
+
+def test_no_other_account_gets_at_immureds_processes(immured):
+    possible = attacks_that_succeed(WEB_SERVER)
+    assert {"mem", "environ", "ptrace", "pidfd_getfd", "prlimit", "kill"} <= possible, possible
+    for pid in (immured.process.pid, *immured.workers()):
+        for user in (STRANGER, WEB_SERVER):
+            assert attacks_that_succeed(user, pid) == set(), f"{user}, {pid}"
+
+
+def test_immureds_own_user_can_end_it_but_not_look_into_it(immured):
+    """As a vendor's tool may, that runs as the same user. Limits it can only lower."""
+    for pid in (immured.process.pid, *immured.workers()):
+        assert attacks_that_succeed(DAEMON_USER, pid) <= {"kill", "prlimit"}
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
+
+
+def test_no_other_account_can_read_the_pin_or_the_tokens_files(immured, token):
+    files = [token.pin_file, *token.objects.glob("*/*")]
+    assert len(files) > 1
+    for user in (STRANGER, WEB_SERVER):
+        for file in files:
+            result = run(*as_user(user, "cat", file), status=None)
+            assert result.returncode != 0 and "Permission denied" in result.text, f"{user}: {result.text}"
+
+
+def test_no_other_account_can_put_a_socket_in_the_place_of_immureds(immured, make_right):
+    bind = "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])"
+    attempts = (
+        ("rm", "-f", immured.socket), ("mv", "-f", "/dev/null", immured.socket),
+        ("ln", "-sf", "/dev/null", immured.socket), ("chmod", "0", immured.socket),
+        ("mv", immured.socket.parent, "/tmp/elsewhere"), ("/usr/bin/python3", "-c", bind, immured.socket),
+    )
+    for user in (STRANGER, WEB_SERVER):
+        for attempt in attempts:
+            assert run(*as_user(user, *attempt), status=None).returncode != 0, f"{user}: {attempt}"
+    with wire.Connection(immured.socket, WEB_SERVER) as connection:
+        assert connection.call(wire.request(wire.STATUS)).status == wire.OK
+
+
+# --- Core dumps ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dump_directory(directory):
+    """A working directory in which immured's user may leave core files."""
+    shutil.chown(directory, DAEMON_USER)
+    return directory
+
+
+def without_limit(*command):
+    return ("bash", "-c", 'ulimit -c unlimited; exec "$@"', "-", *map(str, command))
+
+
+def core_files(directory):
+    return list(directory.glob("core*"))
+
+
+@pytest.mark.skipif(not leaves_core_files(), reason="core files go elsewhere here: see core(5)")
+def test_the_search_for_core_files_finds_those_of_others(dump_directory):
+    command = as_daemon(*without_limit("bash", "-c", "kill -SEGV $$"))
+    run(*command, cwd=dump_directory, status=None)
+    assert core_files(dump_directory)
+
+
+@pytest.mark.parametrize("sent", (signal.SIGSEGV, signal.SIGABRT))
+def test_immured_leaves_no_core_file_when_it_crashes(make_immured, dump_directory, sent):
+    immured = make_immured()
+    spawn = immured.spawn
+    immured.spawn = lambda command, log: spawn(without_limit(*command), log, cwd=dump_directory)
+    immured.start()
+    (worker,) = immured.workers()
+    os.kill(worker, sent)
+    wait_until(lambda: set(immured.workers()) - {worker}, "a new worker")
+    immured.process.send_signal(sent)
+    assert immured.process.wait(10) == -sent
+    assert core_files(dump_directory) == []
