@@ -4,6 +4,7 @@ BUILD   ?= build
 PREFIX  ?= /usr
 DESTDIR ?=
 SOAK_SECONDS ?= 600
+FUZZ_SECONDS ?= 60
 CONF    := $(DESTDIR)/etc/immure/immure.conf
 
 all: $(BUILD)/build.ninja
@@ -37,11 +38,16 @@ soak: all
 	@tools/install-packages build nginx test
 	@tools/soak --seconds $(SOAK_SECONDS)
 
+# FUZZ_SECONDS=3600: an hour a target
+fuzz:
+	@tools/install-packages build fuzz
+	@tools/fuzz --seconds $(FUZZ_SECONDS)
+
 lint:
 	@tools/lint
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-fuzz
 
 help:
 	@echo 'make            build into $(BUILD)/'
@@ -50,8 +56,9 @@ help:
 	@echo 'make test       as root: install what is missing and run every test'
 	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
 	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
+	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
 	@echo 'make lint       clang-format, cppcheck and clang-tidy'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test bench soak lint clean help
+.PHONY: all install demo demo-stop test bench soak fuzz lint clean help
