@@ -24,6 +24,37 @@ static void check_names(const struct public_key *key, const uint8_t *value, size
     assert(type == key->type && found_size == size && memcmp(found, value, size) == 0);
 }
 
+/* What may stand before a point in CKA_EC_POINT: OCTET STRING, BIT STRING, nothing. */
+static const struct {
+    size_t point_size;
+    const char *header;
+    size_t header_size;
+} headers[] = {
+    {65, "\x04\x41", 2},
+    {65, "\x03\x42\x00", 3},
+    {97, "\x04\x61", 2},
+    {97, "\x03\x62\x00", 3},
+    {133, "\x04\x81\x85", 3},
+    {133, "\x03\x81\x86\x00", 4},
+    {32, "\x04\x20", 2},
+    {32, "\x03\x21\x00", 3},
+    {65, "", 0},
+    {97, "", 0},
+    {133, "", 0},
+    {32, "", 0},
+};
+
+static const uint8_t *find_point(const struct group *group, const struct reader *value)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
+        if (headers[i].point_size == group->point_size &&
+            value->left == headers[i].header_size + group->point_size &&
+            memcmp(value->at, headers[i].header, headers[i].header_size) == 0)
+            return value->at + headers[i].header_size;
+    }
+    return NULL;
+}
+
 static void check_point(struct reader *reader)
 {
     struct public_key key;
@@ -32,11 +63,11 @@ static void check_point(struct reader *reader)
     if (params == NULL)
         return;
     const struct group *group = quirk_group(params, params_size);
-    const uint8_t *point = group != NULL ? quirk_point(group, reader->at, reader->left) : NULL;
-    if (point == NULL)
+    if (group == NULL)
         return;
-    assert(point >= reader->at && point + group->point_size == reader->at + reader->left);
-    if (public_key_of_point(group, point, &key))
+    const uint8_t *point = quirk_point(group, reader->at, reader->left);
+    assert(point == find_point(group, reader));
+    if (point != NULL && public_key_of_point(group, point, &key))
         check_names(&key, point, group->point_size);
 }
 
