@@ -52,7 +52,9 @@ static void check_token(const struct token_config *token)
 static void check_grant(const struct grant_config *grant)
 {
     assert(grant->name[0] != '\0');
-    assert(grant->has_user || grant->has_group);
+    assert(grant->has_user || grant->has_group || grant->unit != NULL || grant->cgroup != NULL);
+    assert(grant->cgroup == NULL || (grant->cgroup[0] == '/' && strlen(grant->cgroup) < 4096));
+    assert(grant->rate.interval_ns == 0 || (grant->rate.count > 0 && grant->rate.burst > 0));
     assert(grant->keys[0] != NULL && grant->keys[0][0] != '\0');
     assert(grant->uses != 0);
 }
