@@ -12,6 +12,10 @@
 #include "audit/files.h"
 #include "base/log.h"
 
+/* For immured's group to read, whatever the umask is. */
+#define DIRECTORY_MODE 0750
+#define FILE_MODE      0640
+
 /* How far back the last record is searched for: several writes that were cut short. */
 #define TAIL_SIZE (16 * AUDIT_LINE_SIZE_MAX)
 
@@ -97,11 +101,13 @@ static int open_directory(struct audit_log *log, struct problem *problem)
 {
     const char *const advice = "make it for immured's user alone, as in \"install -d -m 750 -o "
                                "immure -g immure DIRECTORY\", or set audit in [immured]";
-    if (mkdir(log->path, 0750) != 0 && errno != EEXIST)
+    bool made = mkdir(log->path, DIRECTORY_MODE) == 0;
+    if (!made && errno != EEXIST)
         return problem_set(problem, -1, "the audit log's directory %s cannot be made (%s): %s",
                            log->path, strerror(errno), advice);
     log->directory = open(log->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (log->directory < 0 || faccessat(log->directory, ".", W_OK | X_OK, AT_EACCESS) != 0)
+    if (log->directory < 0 || (made && fchmod(log->directory, DIRECTORY_MODE) != 0) ||
+        faccessat(log->directory, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return problem_set(problem, -1, "the audit log's directory %s cannot be used (%s): %s",
                            log->path, strerror(errno), advice);
     if (flock(log->directory, LOCK_EX | LOCK_NB) != 0)
@@ -194,9 +200,12 @@ static int open_file(struct audit_log *log)
 {
     struct stat status;
     int file = openat(log->directory, log->file,
-                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
     if (file < 0)
         return -1;
+    if (log->size == 0 && fchmod(file, FILE_MODE) != 0)
+        log_warning("audit log %s/%s: cannot be made readable for its group: %s", log->path,
+                    log->file, strerror(errno));
     if (fstat(file, &status) == 0 && (uint64_t)status.st_size != log->size) {
         log_error("audit log %s/%s: was changed by somebody else: it has %lld bytes, and had %llu: "
                   "see immure audit verify",

@@ -117,8 +117,8 @@ def test_refusals_are_counted_with_their_reason_and_unknown_keys_are_all_one(
     immured.status()
     immured.stop()
     assert audit.counts(immured.audit, "key", "uid", "use", "outcome") == {
-        (key.id.hex(), 0, "tls13-server", "not granted"): 2,
-        ("0" * 64, 0, "tls13-server", "not granted"): 300,
+        (key.id.hex(), 0, "unknown", "refused by grant"): 2,
+        ("0" * 64, 0, "unknown", "refused by grant"): 300,
     }
 
 
@@ -132,7 +132,7 @@ def test_what_is_not_for_tls_is_counted_as_such(make_immured, keys):
     immured.stop()
     assert audit.counts(immured.audit, "name", "use", "outcome") == {
         (key.name, "sign", "signed"): 3,
-        (key.name, "tls13-server", "unsupported scheme"): 1,
+        (key.name, "unknown", "refused by scheme"): 1,
     }
 
 

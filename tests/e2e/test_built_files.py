@@ -15,7 +15,7 @@ PROGRAM = LIBC | {"libcrypto.so.3", "libp11-kit.so.0", "libinih.so.1", "libjanss
 
 # file: (libraries it may link, symbols it may export)
 FILES = {
-    "src/daemon/immured": (PROGRAM | {"libsystemd.so.0"}, set()),
+    "src/daemon/immured": (PROGRAM | {"libsystemd.so.0", "libseccomp.so.2"}, set()),
     "src/cli/immure": (PROGRAM, set()),
     "src/provider/immure.so": (LIBC | {"libcrypto.so.3"}, {"OSSL_provider_init"}),
     "src/nginx/ngx_immure_module.so": (LIBC, {"ngx_modules", "ngx_module_names", "ngx_module_order"}),

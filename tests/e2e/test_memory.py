@@ -11,7 +11,9 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -45,8 +47,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def place(workspace):
-    directory = workspace / "memory"
-    directory.mkdir(mode=0o755)
+    directory = Path(tempfile.mkdtemp(dir=workspace, prefix="memory-"))
+    directory.chmod(0o755)
     return directory
 
 
