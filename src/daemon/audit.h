@@ -1,7 +1,7 @@
 /*
- * What of a request is counted in the audit log: each signature, and each attempt that failed for
- * good. Answers that a client takes as "ask again" ("busy", "unknown key") are no use of a key and
- * not counted; neither is what does not concern a key (status, searches).
+ * What of a request is counted in the audit log: each signature or decryption, and each attempt
+ * that failed for good. Answers that a client takes as "ask again" ("busy", "unknown key") are no
+ * use of a key and not counted; neither is what does not concern a key (status, searches).
  *
  * A signature is counted before it is sent: none leaves immured uncounted, whatever dies. So a
  * client whose worker is killed in between asks again and has two counted, as two were made.
@@ -13,5 +13,12 @@
 
 /* The request is about to be answered with this status. From any thread; well under 1 us. */
 void audit_request(const struct request *request, enum wire_status status);
+
+/*
+ * The request, which had been overtaken, was answered before this signature was made: it is not
+ * sent, and counted as "signed too late". So what is "signed" are uses by clients, and both
+ * together are signatures that tokens made.
+ */
+void audit_late(const struct request *request);
 
 #endif

@@ -12,10 +12,6 @@
 #include "audit/files.h"
 #include "base/log.h"
 
-/* For immured's group to read, whatever the umask is. */
-#define DIRECTORY_MODE 0750
-#define FILE_MODE      0640
-
 /* How far back the last record is searched for: several writes that were cut short. */
 #define TAIL_SIZE (16 * AUDIT_LINE_SIZE_MAX)
 
@@ -97,19 +93,39 @@ static int find_end(struct audit_log *log, struct audit_files *files, struct pro
 
 /* --- The directory --- */
 
+/* Whoever can write to the directory can put another log there; so that is for immured alone. */
+static int check_directory(const struct audit_log *log, struct problem *problem)
+{
+    struct stat status;
+    if (fstat(log->directory, &status) != 0)
+        return problem_set(problem, -1, "the audit log's directory %s: %s", log->path,
+                           strerror(errno));
+    bool ours = status.st_uid == geteuid() || status.st_uid == 0;
+    if (ours && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0)
+        return 0;
+    return problem_set(problem, -1,
+                       "the audit log's directory %s can be written by others than immured (owner "
+                       "%u, mode %03o): \"chown immure %s; chmod go-w %s\"",
+                       log->path, (unsigned)status.st_uid, (unsigned)status.st_mode & 0777U,
+                       log->path, log->path);
+}
+
 static int open_directory(struct audit_log *log, struct problem *problem)
 {
     const char *const advice = "make it for immured's user alone, as in \"install -d -m 750 -o "
                                "immure -g immure DIRECTORY\", or set audit in [immured]";
-    bool made = mkdir(log->path, DIRECTORY_MODE) == 0;
+    bool made = mkdir(log->path, 0750) == 0;
     if (!made && errno != EEXIST)
         return problem_set(problem, -1, "the audit log's directory %s cannot be made (%s): %s",
                            log->path, strerror(errno), advice);
     log->directory = open(log->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (log->directory < 0 || (made && fchmod(log->directory, DIRECTORY_MODE) != 0) ||
-        faccessat(log->directory, ".", W_OK | X_OK, AT_EACCESS) != 0)
+    if (log->directory < 0 || faccessat(log->directory, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return problem_set(problem, -1, "the audit log's directory %s cannot be used (%s): %s",
                            log->path, strerror(errno), advice);
+    if (made && fchmod(log->directory, 0750) != 0) /* past the umask, which knows no readers */
+        log_warning("%s is for immured's user alone: %s", log->path, strerror(errno));
+    if (check_directory(log, problem) != 0)
+        return -1;
     if (flock(log->directory, LOCK_EX | LOCK_NB) != 0)
         return problem_set(problem, -1,
                            "another immured writes the audit log in %s (%s): stop it, or set audit "
@@ -200,18 +216,21 @@ static int open_file(struct audit_log *log)
 {
     struct stat status;
     int file = openat(log->directory, log->file,
-                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (file < 0)
         return -1;
-    if (log->size == 0 && fchmod(file, FILE_MODE) != 0)
-        log_warning("audit log %s/%s: cannot be made readable for its group: %s", log->path,
-                    log->file, strerror(errno));
-    if (fstat(file, &status) == 0 && (uint64_t)status.st_size != log->size) {
+    if (fstat(file, &status) != 0) {
+        close(file);
+        return -1;
+    }
+    if ((uint64_t)status.st_size != log->size) {
         log_error("audit log %s/%s: was changed by somebody else: it has %lld bytes, and had %llu: "
                   "see immure audit verify",
                   log->path, log->file, (long long)status.st_size, (unsigned long long)log->size);
         log->size = (uint64_t)status.st_size;
     }
+    if (status.st_size == 0 && fchmod(file, 0640) != 0) /* as above */
+        log_warning("%s/%s is for immured's user alone: %s", log->path, log->file, strerror(errno));
     return file;
 }
 

@@ -16,6 +16,7 @@ struct backlog_request *backlog_request_new(const struct request *request)
     *copy = (struct backlog_request){.connection = request->connection,
                                      .deadline = request->deadline,
                                      .passed_over = request->passed_over,
+                                     .race = race_hold(request_race(request)),
                                      .size = size};
     memcpy(copy->datagram, request->datagram, size);
     connection_hold(request->connection);
@@ -24,8 +25,10 @@ struct backlog_request *backlog_request_new(const struct request *request)
 
 void backlog_request_free(struct backlog_request *request)
 {
-    if (request != NULL)
-        connection_release(request->connection);
+    if (request == NULL)
+        return;
+    connection_release(request->connection);
+    race_leave(request->race);
     free(request);
 }
 

@@ -24,6 +24,7 @@ struct backlog_request {
     struct connection *connection; /* held */
     uint64_t deadline;             /* base/clock.h */
     uint32_t passed_over;          /* as in struct request */
+    struct race *race;             /* held; or NULL */
     size_t size;
     uint8_t datagram[];
 };

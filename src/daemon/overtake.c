@@ -1,6 +1,7 @@
 #include "daemon/overtake.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +42,34 @@ void call_end(struct call *call)
     pthread_mutex_lock(&call->lock);
     call->request = NULL;
     pthread_mutex_unlock(&call->lock);
+}
+
+struct race *race_hold(struct race *race)
+{
+    if (race != NULL)
+        atomic_fetch_add(&race->holders, 1);
+    return race;
+}
+
+void race_leave(struct race *race)
+{
+    if (race != NULL && atomic_fetch_sub(&race->holders, 1) == 1)
+        free(race);
+}
+
+struct race *request_race(const struct request *request)
+{
+    if (request->race != NULL)
+        return request->race;
+    return request->call != NULL ? request->call->race : NULL;
+}
+
+void call_leave_race(struct call *call)
+{
+    if (call == NULL)
+        return;
+    race_leave(call->race);
+    call->race = NULL;
 }
 
 /* Wakes one thread that serves. */
@@ -85,12 +114,20 @@ static bool hand_over(struct worker *worker, struct token_keeper *keeper,
     return true;
 }
 
+static bool has_race(struct call *call)
+{
+    if (request_race(call->request) == NULL &&
+        (call->race = calloc(1, sizeof(*call->race))) != NULL)
+        atomic_init(&call->race->holders, 1);
+    return request_race(call->request) != NULL;
+}
+
 /* The call's lock is held. */
 static void overtake(struct worker *worker, struct call *call)
 {
     const struct request *request = call->request;
     struct token_keeper *other = find_other(worker, call->token);
-    if (other == NULL)
+    if (other == NULL || !has_race(call))
         return;
     struct backlog_request *copy = backlog_request_new(request);
     if (copy != NULL)

@@ -8,6 +8,7 @@
 #define IMMURE_DAEMON_OVERTAKE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +18,16 @@
 struct request;
 struct worker;
 
+/* Between a request that has been overtaken and what overtakes it: whose answer is the first. */
+struct race {
+    atomic_uint holders;
+    atomic_bool answered;
+};
+
+/* May be called with NULL: no race. */
+struct race *race_hold(struct race *race);
+void race_leave(struct race *race);
+
 /* What a thread is having a token do. */
 struct call {
     pthread_mutex_t lock;          /* covers what follows */
@@ -24,6 +35,7 @@ struct call {
     size_t token;                  /* its place in the configuration */
     uint64_t since;                /* base/clock.h */
     bool overtaken;
+    struct race *race; /* held from when the request is first overtaken until it ends; or NULL */
 };
 
 void call_init(struct call *call);
@@ -31,6 +43,12 @@ void call_init(struct call *call);
 /* Around each of the thread's own calls of a token. `call` may be NULL. */
 void call_begin(struct call *call, const struct request *request, size_t token);
 void call_end(struct call *call);
+
+/* The race that the request is in, or NULL. By the thread that serves it, outside of a call. */
+struct race *request_race(const struct request *request);
+
+/* When the thread is done with a request. */
+void call_leave_race(struct call *call);
 
 /*
  * Starts the thread that looks for calls that hang, where there are several tokens. 0, or the

@@ -160,11 +160,31 @@ static void reply(struct request *request, enum wire_status status)
     explicit_bzero(request->payload, request->payload_size); /* it may have been decrypted */
 }
 
+/* Whether another answer to the request was first; if not, one that is good is the first now. */
+static bool is_late(const struct request *request, enum wire_status status)
+{
+    struct race *race = request_race(request);
+    if (race == NULL)
+        return false;
+    return status == WIRE_OK ? atomic_exchange(&race->answered, true)
+                             : atomic_load(&race->answered);
+}
+
+/* For nobody, but what was made must be counted. */
+static void end_late(struct request *request, enum wire_status status)
+{
+    if (status == WIRE_OK)
+        audit_late(request);
+    else
+        log_debug("%s: %s", wire_status_name(status), request->problem.text);
+    explicit_bzero(request->payload, request->payload_size);
+}
+
 static void end(struct request *request, enum wire_status status)
 {
     /* What was to overtake a slow call and failed leaves the answer to that one. */
-    if (request->passed_over != 0 && status != WIRE_OK) {
-        log_debug("%s: %s", wire_status_name(status), request->problem.text);
+    if (is_late(request, status) || (request->passed_over != 0 && status != WIRE_OK)) {
+        end_late(request, status);
         return;
     }
     audit_request(request, status);
@@ -219,6 +239,7 @@ static void serve(struct request *request)
     enum wire_status status = handle(request);
     if (status != WIRE_BUSY || !wait_for_token(request))
         end(request, status);
+    call_leave_race(request->call);
 }
 
 static void serve_waiting(struct worker *worker, const struct backlog_request *waiting,
@@ -231,6 +252,7 @@ static void serve_waiting(struct worker *worker, const struct backlog_request *w
                               .deadline = waiting->deadline,
                               .waited = true,
                               .passed_over = waiting->passed_over,
+                              .race = waiting->race,
                               .call = call,
                               .payload = payload};
     if (wire_request_decode(waiting->datagram, waiting->size, &request.wire) == WIRE_OK)

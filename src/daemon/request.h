@@ -31,6 +31,7 @@ struct request {
     uint64_t deadline;    /* base/clock.h */
     bool waited;          /* in a backlog */
     uint32_t passed_over; /* bit i: token i has the request already, and is slow: see overtake.h */
+    struct race *race;    /* that this was made to win, its holder's; or NULL: see overtake.h */
     struct call *call;    /* of this thread, or NULL with one token only */
     struct token_keeper *full; /* the token to wait for, if any had no room */
     uint8_t *payload;          /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */

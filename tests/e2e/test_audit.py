@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 import pytest
 from harness import audit, wire
 from harness.clients import curl, s_client
+from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.process import run, wait_until
@@ -102,6 +103,32 @@ def test_no_signature_that_was_sent_is_missing_when_workers_are_killed_under_loa
     counted = audit.counts(own.immured.audit, "outcome")[("signed",)]
     # What was signed and not yet sent was asked for again; each of the 4 clients has one at most.
     assert load.succeeded <= counted <= load.succeeded + 3 * 4 + len(load.failures)
+
+
+def test_an_overtaken_signature_is_one_use_and_its_second_one_is_counted_apart(
+    make_immured, token, stage, directory, keys
+):
+    modules, key = faulty_modules(stage, directory), keys["p256"]
+    immured = make_immured(faulty_sections(token, modules) + GRANTS).start()
+    wait_until(lambda: all(t["keys"] > 0 for t in immured.status()["tokens"]), "both tokens")
+    modules[0].set("delay 800")
+    uses = 0
+    with wire.Connection(immured.socket) as connection:
+        while uses < 4 or (immured.status()["overtaken"] < 2 and uses < 40):
+            uses += 1
+            datagram = wire.request(wire.SIGN, TLS13, scheme=0x0403, key_id=key.id, request_id=uses)
+            reply = connection.call(datagram)
+            assert (reply.status, reply.request_id) == (wire.OK, uses)
+            idle = lambda: all(t["in_flight"] == 0 for t in immured.status()["tokens"])
+            wait_until(idle, "the end of the slow call")
+        connection.socket.settimeout(0.1)
+        with pytest.raises(TimeoutError):  # the answer that lost is not sent
+            connection.receive()
+    made, overtaken = signatures(immured), immured.status()["overtaken"]
+    immured.stop()
+    counted = audit.counts(immured.audit, "outcome")
+    assert counted[("signed",)] == uses
+    assert counted[("signed too late",)] == made - uses == overtaken > 0
 
 
 def test_refusals_are_counted_with_their_reason_and_unknown_keys_are_all_one(
