@@ -23,7 +23,7 @@ struct showing {
     uint8_t key[KEY_ID_SIZE]; /* of --key, if it is an id */
     bool by_id;
     void *sums; /* tsearch(3), of struct audit_record by compare(): their counts are summed */
-    uint64_t total, signed_total;
+    uint64_t total, answered;
     uint64_t unreadable; /* lines */
     bool failed;         /* out of memory */
     json_t *json;        /* array, with --json */
@@ -113,8 +113,10 @@ static void sum_up(struct showing *showing, const struct audit_record *record)
         return;
     }
     struct audit_record *sum = malloc(sizeof(*sum));
-    if (sum == NULL || tsearch(memcpy(sum, record, sizeof(*sum)), &showing->sums, compare) == NULL)
-        showing->failed = true;
+    if (sum != NULL && tsearch(memcpy(sum, record, sizeof(*sum)), &showing->sums, compare) != NULL)
+        return;
+    free(sum);
+    showing->failed = true;
 }
 
 static void key_text(const struct audit_record *record, char *text, size_t size)
@@ -181,9 +183,9 @@ static void visit(const void *node, VISIT which, void *closure)
 
 static void print_total(const struct showing *showing)
 {
-    printf("\n%llu uses: %llu signed, %llu with another outcome\n",
-           (unsigned long long)showing->total, (unsigned long long)showing->signed_total,
-           (unsigned long long)(showing->total - showing->signed_total));
+    printf("\n%llu uses: %llu answered, %llu refused, failed or too late\n",
+           (unsigned long long)showing->total, (unsigned long long)showing->answered,
+           (unsigned long long)(showing->total - showing->answered));
 }
 
 static enum exit_status print_sums(struct showing *showing)
@@ -238,8 +240,8 @@ static void show_record(struct showing *showing, const struct audit_line *line,
     clean(record);
     if (record->event[0] == '\0') {
         showing->total += record->count;
-        if (strcmp(record->outcome, "signed") == 0)
-            showing->signed_total += record->count;
+        if (strcmp(record->outcome, "signed") == 0 || strcmp(record->outcome, "decrypted") == 0)
+            showing->answered += record->count;
     }
     if (!showing->arguments->records)
         sum_up(showing, record);

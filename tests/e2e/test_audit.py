@@ -464,7 +464,7 @@ def test_show_sums_up_what_is_asked_for(logged, keys):
 def test_show_prints_a_table_and_records(logged):
     table = logged.cli("audit", "show", "--key", "p256").text.splitlines()
     assert table[0].split() == "KEY USER UNIT USE OUTCOME COUNT FIRST LAST".split()
-    assert table[-1] == "10 uses: 9 signed, 1 with another outcome"
+    assert table[-1] == "10 uses: 9 answered, 1 refused, failed or too late"
     lines = logged.cli("audit", "show", "--records").text.splitlines()
     records = audit.records(logged.audit)
     assert len(lines) == len(records) + 2
