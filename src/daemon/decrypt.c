@@ -261,8 +261,8 @@ enum wire_status request_tls12_rsa_premaster(struct request *request)
     enum wire_status status = decrypt(&decryption);
     if (status == WIRE_OK) {
         const struct padded padded = padded_of(&decryption);
-        status =
-            finish(request, depad_premaster(&padded, version, request->payload), PREMASTER_SIZE);
+        bool made = depad_premaster(&padded, version, request->payload);
+        status = finish(request, made, PREMASTER_SIZE);
     }
     clear(&decryption);
     return status;
@@ -278,7 +278,8 @@ enum wire_status request_rsa_decrypt(struct request *request)
     enum wire_status status = decrypt(&decryption);
     if (status == WIRE_OK) {
         const struct padded padded = padded_of(&decryption);
-        status = finish(request, depad_message(&padded, request->payload, &size), size);
+        bool made = depad_message(&padded, request->payload, &size);
+        status = finish(request, made, size);
     }
     clear(&decryption);
     return status;
