@@ -24,6 +24,8 @@
 static const char *const call_names[CALLS] = {
     [CALL_SIGN] = "C_Sign",
     [CALL_SIGN_INIT] = "C_SignInit",
+    [CALL_DECRYPT] = "C_Decrypt",
+    [CALL_DECRYPT_INIT] = "C_DecryptInit",
     [CALL_INITIALIZE] = "C_Initialize",
     [CALL_FINALIZE] = "C_Finalize",
     [CALL_GET_SLOT_LIST] = "C_GetSlotList",
@@ -37,10 +39,8 @@ static const char *const call_names[CALLS] = {
 };
 
 static const bool needs_login[CALLS] = {
-    [CALL_SIGN] = true,
-    [CALL_SIGN_INIT] = true,
-    [CALL_FIND_OBJECTS_INIT] = true,
-    [CALL_GET_ATTRIBUTE_VALUE] = true,
+    [CALL_SIGN] = true,         [CALL_SIGN_INIT] = true,         [CALL_DECRYPT] = true,
+    [CALL_DECRYPT_INIT] = true, [CALL_FIND_OBJECTS_INIT] = true, [CALL_GET_ATTRIBUTE_VALUE] = true,
 };
 
 struct command {

@@ -9,9 +9,10 @@
  *     hang                 the call does not return
  *     fail RV              the call returns this CK_RV, a number such as 0x30
  *     crash                the process dies of SIGABRT; the file is removed first
- *     wrong                a signature has one bit changed
+ *     wrong                a signature, or what was decrypted, has one bit changed
  *     serial               the device signs one at a time
  *     sessions N           C_OpenSession: CKR_SESSION_COUNT when N are open
+ *     padded-only          C_GetMechanismInfo: CKM_RSA_X_509 is not for decryption
  *     pin-of-user          C_Login takes "user:password" alone; the real module gets the password
  *     vanish               the token is not there; when it is back, sessions and login are gone
  *                          and all handles renumbered
@@ -38,6 +39,8 @@
 enum call {
     CALL_SIGN,
     CALL_SIGN_INIT,
+    CALL_DECRYPT,
+    CALL_DECRYPT_INIT,
     CALL_INITIALIZE,
     CALL_FINALIZE,
     CALL_GET_SLOT_LIST,

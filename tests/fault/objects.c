@@ -65,7 +65,8 @@ static CK_RV encrypt_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK
 
 static CK_RV decrypt_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
-    return real->C_DecryptInit(session, mechanism, faults_handle(key));
+    CK_RV rv = faults_before(CALL_DECRYPT_INIT, session);
+    return rv != CKR_OK ? rv : real->C_DecryptInit(session, mechanism, faults_handle(key));
 }
 
 static CK_RV digest_key(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key)

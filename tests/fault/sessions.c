@@ -51,6 +51,14 @@ static CK_RV get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     return rv != CKR_OK ? rv : real->C_GetTokenInfo(slot, info);
 }
 
+static CK_RV get_mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *info)
+{
+    CK_RV rv = real->C_GetMechanismInfo(slot, type, info);
+    if (rv == CKR_OK && type == CKM_RSA_X_509 && faults_hold("padded-only"))
+        info->flags &= ~CKF_DECRYPT;
+    return rv;
+}
+
 static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, void *application, CK_NOTIFY notify,
                           CK_SESSION_HANDLE *session)
 {
@@ -127,6 +135,18 @@ static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size, 
     return rv != CKR_OK ? rv : made;
 }
 
+static CK_RV decrypt(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_size, CK_BYTE *output,
+                     CK_ULONG *output_size)
+{
+    bool entered = faults_enter();
+    CK_RV rv = faults_before(CALL_DECRYPT, session);
+    CK_RV made = real->C_Decrypt(session, data, data_size, output, output_size);
+    faults_leave(entered);
+    if (rv == CKR_OK && made == CKR_OK && output != NULL && faults_hold("wrong"))
+        output[*output_size - 1] ^= 1;
+    return rv != CKR_OK ? rv : made;
+}
+
 void sessions_replace(CK_FUNCTION_LIST *ours, CK_FUNCTION_LIST *functions)
 {
     real = functions;
@@ -135,10 +155,12 @@ void sessions_replace(CK_FUNCTION_LIST *ours, CK_FUNCTION_LIST *functions)
     ours->C_GetSlotList = get_slot_list;
     ours->C_GetSlotInfo = get_slot_info;
     ours->C_GetTokenInfo = get_token_info;
+    ours->C_GetMechanismInfo = get_mechanism_info;
     ours->C_OpenSession = open_session;
     ours->C_CloseSession = close_session;
     ours->C_GetSessionInfo = get_session_info;
     ours->C_Login = login;
     ours->C_FindObjectsInit = find_objects_init;
     ours->C_Sign = sign;
+    ours->C_Decrypt = decrypt;
 }

@@ -25,8 +25,15 @@ def field(pattern, text):
     return match[1].strip()
 
 
-def s_client(authority, port, host, *options, request="", status=0):
-    """openssl s_client; the Handshake's signature is such as "RSA-PSS SHA256"."""
+def peer_signature(text):
+    digest = re.search(r"^Peer signing digest: (.*)$", text, re.MULTILINE)
+    kind = KINDS.get(scheme := field(r"^Peer signature type: (.*)$", text), scheme)
+    return f"{kind} {digest[1]}" if digest else kind
+
+
+def s_client(authority, port, host, *options, request="", status=0, is_signed=True):
+    """openssl s_client; the Handshake's signature is such as "RSA-PSS SHA256", or None if none
+    `is_signed`."""
     options += ("-ign_eof",) if request else ()  # stays for the answer
     result = authority.openssl(
         *("s_client", "-connect", f"127.0.0.1:{port}", "-servername", host),
@@ -36,12 +43,11 @@ def s_client(authority, port, host, *options, request="", status=0):
     if status != 0:
         return result.text
     assert "Verify return code: 0 (ok)" in result.text, result.text
-    digest = re.search(r"^Peer signing digest: (.*)$", result.text, re.MULTILINE)
-    kind = KINDS.get(scheme := field(r"^Peer signature type: (.*)$", result.text), scheme)
+    signature = peer_signature(result.text) if is_signed else None
     return Handshake(
         field(r"^New, (.*), Cipher is ", result.text),
         field(r"^New, .*, Cipher is (.*)$", result.text),
-        f"{kind} {digest[1]}" if digest else kind,
+        signature,
     )
 
 

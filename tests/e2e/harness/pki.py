@@ -95,11 +95,11 @@ class Authority:
         return response
 
 
-def make_key(immured, authority, directory, name, key_type):
+def make_key(immured, authority, directory, name, key_type, *options):
     """Makes a key in the token as an operator does: generate, reference, CSR, certificate."""
     host = f"{name}.immure.test"
     csr = directory / f"{name}.csr"
-    immured.cli("key", "generate", name, "--type", key_type)
+    immured.cli("key", "generate", name, "--type", key_type, *options)
     request = immured.cli("csr", name, "--subject", f"/CN={host}", "--san", f"DNS:{host}")
     csr.write_bytes(request.stdout)
     return key_of(immured, authority, directory, name, authority.sign(csr, directory / f"{name}.crt"))

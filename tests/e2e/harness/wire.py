@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 REQUEST = struct.Struct(">BBHIQ32s")
 REPLY = struct.Struct(">BBHIQ")
 VERSION = 1
-SIGN, SIGN_DIGEST, FIND_KEY, STATUS = 1, 2, 3, 4
+SIGN, SIGN_DIGEST, FIND_KEY, STATUS, TLS12_RSA_PREMASTER, RSA_DECRYPT = range(1, 7)
 ECDSA_SHA256 = 0x0403
 RSA_PSS_SHA256 = 0x0804
 DATAGRAM_SIZE_MAX = 32768
