@@ -142,6 +142,30 @@ static void the_public_key_is_the_one_that_was_found(void **state)
     keyring_free(keyring);
 }
 
+static void each_keys_first_rejection_key_is_kept(void **state)
+{
+    (void)state;
+    struct keyring *keyring = keyring_new(&config);
+    for (unsigned i = 0; i < 1000; i++) {
+        const uint8_t first[REJECTION_KEY_SIZE] = {(uint8_t)i, (uint8_t)(i >> 8), 1};
+        const uint8_t second[REJECTION_KEY_SIZE] = {(uint8_t)i, (uint8_t)(i >> 8), 2};
+        const struct token_key key = key_of(i, "www", 7);
+        assert_null(keyring_set_rejection_key(keyring, key.id, first));
+        assert_true(keyring_put(keyring, &key, 0, 1));
+        assert_null(keyring_rejection_key(keyring, key.id));
+        assert_memory_equal(keyring_set_rejection_key(keyring, key.id, first), first,
+                            sizeof(first));
+        assert_memory_equal(keyring_set_rejection_key(keyring, key.id, second), first,
+                            sizeof(first));
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        const uint8_t first[REJECTION_KEY_SIZE] = {(uint8_t)i, (uint8_t)(i >> 8), 1};
+        const struct token_key key = key_of(i, "www", 7);
+        assert_memory_equal(keyring_rejection_key(keyring, key.id), first, sizeof(first));
+    }
+    keyring_free(keyring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +175,7 @@ int main(void)
         cmocka_unit_test(a_missing_key_is_remembered_until_it_is_found),
         cmocka_unit_test(a_place_is_verified_until_the_key_is_found_anew),
         cmocka_unit_test(the_public_key_is_the_one_that_was_found),
+        cmocka_unit_test(each_keys_first_rejection_key_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
