@@ -64,12 +64,31 @@ static bool find_key_id(const uint8_t *info, size_t info_size, uint8_t id[KEY_ID
     return found;
 }
 
+/* Definite lengths in as few bytes as possible, all the way down (X.690 10.1). */
+static bool is_der(const uint8_t *bytes, size_t size)
+{
+    const uint8_t *end = bytes + size;
+    for (const unsigned char *at = bytes, *start = at; at < end; start = at) {
+        long length = 0;
+        int tag, class, form = ASN1_get_object(&at, &length, &tag, &class, end - at);
+        bool constructed = (form & V_ASN1_CONSTRUCTED) != 0;
+        bool sequence = class == V_ASN1_UNIVERSAL && (tag == V_ASN1_SEQUENCE || tag == V_ASN1_SET);
+        if ((form & 0x81) != 0 || (sequence && !constructed) ||
+            (at - start) + length != ASN1_object_size(constructed, (int)length, tag) ||
+            (constructed && !is_der(at, (size_t)length)))
+            return false;
+        at += length;
+    }
+    return true;
+}
+
 static void check_taken(const uint8_t *info, size_t size, const uint8_t id[KEY_ID_SIZE])
 {
     unsigned char *der = NULL;
     uint8_t found[KEY_ID_SIZE];
     X509_REQ *request = read_request(info, size);
-    assert(request != NULL && X509_REQ_get_version(request) == X509_REQ_VERSION_1);
+    assert(is_der(info, size) && request != NULL &&
+           X509_REQ_get_version(request) == X509_REQ_VERSION_1);
     int der_size = i2d_PUBKEY(X509_REQ_get0_pubkey(request), &der);
     assert(der_size > 0);
     SHA256(der, (size_t)der_size, found);
