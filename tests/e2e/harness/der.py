@@ -30,3 +30,15 @@ def element(der, *path):
     for number in path:
         der = elements(der)[number]
     return der
+
+
+def encode(tag, value, form="shortest"):
+    """An element, its length in the shortest form, as DER has it, in another of BER's that OpenSSL
+    takes, or left open."""
+    size = len(value)
+    if form == "indefinite":
+        return bytes([tag, 0x80]) + value + bytes(2)
+    if form == "padded":
+        return bytes([tag, 0x84]) + size.to_bytes(4, "big") + value
+    count = 0 if size < 0x80 else (size.bit_length() + 7) // 8
+    return bytes([tag, 0x80 | count] if count else [tag]) + size.to_bytes(max(count, 1), "big") + value

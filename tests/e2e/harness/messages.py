@@ -8,6 +8,8 @@ import json
 import re
 import struct
 
+from .der import encode
+
 SERVER, CLIENT = b"TLS 1.3, server CertificateVerify", b"TLS 1.3, client CertificateVerify"
 HASH_SIZES = (32, 48)
 # TLS 1.2's named curves and the bytes of a point: RFC 8422 5.1.1, RFC 7027.
@@ -20,6 +22,9 @@ ECDSA, ED25519 = (0x0403, 0x0503, 0x0603), (0x0807,)
 TLS13 = {"p256": ECDSA[:1], "p384": ECDSA[1:2], "p521": ECDSA[2:], "ed25519": ED25519, "rsa": RSA_PSS}
 TLS12 = {"p256": ECDSA, "p384": ECDSA, "p521": ECDSA, "ed25519": ED25519, "rsa": RSA_PKCS1 + RSA_PSS}
 SCHEMES = RSA_PKCS1 + RSA_PSS + ECDSA + ED25519 + (0xFE01, 0xFE02)
+
+
+ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
 def kind(key):
@@ -42,7 +47,7 @@ def may_be_signed(key, scheme, message):
     """Whether a TLS server's grant allows it."""
     if CERTIFICATE_VERIFY.fullmatch(message):
         return scheme in TLS13[kind(key)]
-    is_exchange = is_server_key_exchange(message) and not message.startswith(b"\1\0")
+    is_exchange = is_server_key_exchange(message) and not message.startswith((b"\1\0", b"0"))
     return is_exchange and scheme in TLS12[kind(key)]
 
 
@@ -79,6 +84,34 @@ class Messages:
         if self.random.random() < 0.5:
             return self.random.choice(TLS13[kind(key)]), self.certificate_verify()
         return self.random.choice(TLS12[kind(key)]), self.server_key_exchange()
+
+    def certificate_in_a_key_exchange(self, outer="shortest", inner="shortest", identifier=b""):
+        """A TBSCertificate that is as long as a ServerKeyExchange with secp521r1, and has what is
+        fixed in one in its serial number. `identifier`: an element after the public key."""
+        dates = encode(0x17, b"250101000000Z") + encode(0x17, b"350101000000Z")
+        key = bytes.fromhex("302a300506032b6570032100") + self.bytes(32)
+        name = encode(0x30, b"", inner)
+        rest = ECDSA_WITH_SHA256 + name + encode(0x30, dates) + name + key + identifier
+        fixed = b"\3\0\x19\x85\4"
+        for size in range(len(fixed), 128):
+            serial = b"\1" + self.bytes(size - 1)
+            tbs = encode(0x30, encode(0xA0, b"\2\1\2") + encode(2, serial) + rest, outer)
+            start = tbs.index(serial)
+            if len(tbs) == 64 + len(fixed) + 132 and start <= 64 and start + size >= 64 + len(fixed):
+                return tbs[:64] + fixed + tbs[64 + len(fixed) :]
+        raise AssertionError("it has no room")
+
+    def certificates(self):
+        """The same in each form that OpenSSL reads."""
+        make = self.certificate_in_a_key_exchange
+        return {
+            "a certificate in a ServerKeyExchange": make(),
+            "the same with a unique identifier": make(identifier=b"\x81\3\0ab"),
+            "the same of indefinite length": make(outer="indefinite"),
+            "the same with a padded length": make(outer="padded"),
+            "the same with names of indefinite length": make(inner="indefinite"),
+            "the same with names of padded length": make(inner="padded"),
+        }
 
     def other_byte(self, message, at):
         """With one byte changed."""
@@ -144,7 +177,7 @@ class Messages:
         # A client chooses its session id, so a ServerKeyExchange may be in what it signs.
         in_session_id = b"\3\3" + self.bytes(32) + b"\x20" + self.bytes(25)
         dressed = handshake(1, in_session_id + b"\3\0\x1d\x20" + self.bytes(32))
-        return documents | {
+        return documents | self.certificates() | {
             "JWT": text({"alg": "ES256"}) + b"." + text({"sub": "admin", "iat": 1700000000}),
             "S/MIME": b"Content-Type: text/plain\r\n\r\nI owe you " + self.bytes(8).hex().encode(),
             "transcript of a TLS 1.2 client": transcript,
