@@ -138,8 +138,12 @@ static unsigned message_use(const struct request *request, enum rule *rule)
     const struct wire_request *wire = &request->wire;
     unsigned use =
         tls_message_use(wire->payload, wire->payload_size, &request->worker->dhe_groups, rule);
-    if (*rule == RULE_MESSAGE || *rule == RULE_TLS12_DER)
+    const enum rule of_tls = *rule;
+    if (of_tls == RULE_MESSAGE || of_tls == RULE_TLS12_DER)
         use = csr_message_use(wire->payload, wire->payload_size, wire->key_id, rule);
+    /* That it is no request for a certificate says less about what was meant to be signed. */
+    if (use == 0 && of_tls == RULE_TLS12_DER)
+        *rule = of_tls;
     return use;
 }
 
