@@ -154,9 +154,9 @@ def test_immureds_own_user_can_end_it_but_not_look_into_it(immured):
         assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
 
 
-def test_no_other_account_can_read_the_pin_or_the_tokens_files(immured, token):
-    files = [token.pin_file, *token.objects.glob("*/*")]
-    assert len(files) > 1
+def test_no_other_account_can_read_the_pin_the_audit_log_or_the_tokens_files(immured, token):
+    files = [token.pin_file, *immured.audit.glob("*"), *token.objects.glob("*/*")]
+    assert len(files) > 2
     for user in (STRANGER, WEB_SERVER):
         for file in files:
             result = run(*as_user(user, "cat", file), status=None)
