@@ -39,7 +39,7 @@ SLOW_MS = 300
 only_with_the_module = pytest.mark.parametrize("hosting", ["by module"], indirect=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def old(immured, authority, workspace):
     """A key that may decrypt."""
     directory = workspace / "old"
@@ -47,7 +47,7 @@ def old(immured, authority, workspace):
     return make_key(immured, authority, directory, "old", "rsa2048", "--decrypt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def decrypting(stage, workspace, token, old):
     daemon = Immured(stage, workspace / "decrypting", token.section() + DECRYPTING, token.env)
     yield daemon.start()
