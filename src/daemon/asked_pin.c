@@ -77,8 +77,7 @@ static int ask(int terminal, const char *token, struct pin **pin, struct problem
         return problem_set(problem, -1,
                            "no locked memory for a PIN: raise LimitMEMLOCK= "
                            "(ulimit -l)");
-    if (ask_without_echo(terminal, token, *pin) == 0 &&
-        secret_bequeath(*pin, sizeof(**pin)) == 0)
+    if (ask_without_echo(terminal, token, *pin) == 0 && secret_bequeath(*pin, sizeof(**pin)) == 0)
         return 0;
     pin_free(*pin);
     *pin = NULL;

@@ -11,7 +11,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "daemon/permissions.h"
+#include "daemon/trusted_path.h"
 
 /* A burst of server workers that start together; net.core.somaxconn may lower it. */
 #define BACKLOG 1024
@@ -44,7 +44,7 @@ static int make_directory(const char *path, struct problem *problem)
     int result = mkdir(directory, 0755);
     umask(mask);
     if (result == 0 || errno == EEXIST)
-        return permissions_check("the socket's directory", directory, problem);
+        return trusted_path_check("the socket's directory", directory, problem);
     return problem_set(problem, -1,
                        "the directory %s cannot be made (%s): make it, or set socket in "
                        "[immured] to another place",

@@ -19,7 +19,7 @@ struct listener {
 
 /*
  * Takes the socket that systemd has passed (sd_listen_fds(3)), else makes one at `path`: its
- * directory too if only that is missing; others must not be able to write there (permissions.h); a
+ * directory too if only that is missing; others must not be able to write there (trusted_path.h); a
  * stale socket there is removed after a connect() has shown that nobody listens. Anybody may
  * connect, grants decide. 0, or -1 and a problem.
  */

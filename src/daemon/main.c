@@ -10,8 +10,8 @@
 #include "daemon/asked_pin.h"
 #include "daemon/config.h"
 #include "daemon/master.h"
-#include "daemon/permissions.h"
 #include "daemon/sandbox.h"
+#include "daemon/trusted_path.h"
 
 #define EXIT_USAGE 2
 
@@ -109,7 +109,7 @@ int main(int argc, char **argv)
         return status;
     if (sandbox_shut(&problem) != 0 ||
         config_load(config_path(arguments.config), &config, &problem) != 0 ||
-        permissions_check_config(config, &problem) != 0) {
+        trusted_path_check_config(config, &problem) != 0) {
         log_error("%s", problem.text);
         config_free(config);
         return EXIT_FAILURE;

@@ -15,8 +15,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/permissions.h"
 #include "daemon/request.h"
+#include "daemon/trusted_path.h"
 
 /* Above the threads that tokens can take: these answer refusals and status come what may. */
 #define SPARE_THREADS 4
@@ -218,7 +218,7 @@ static void tell_what_needs_a_restart(const struct worker *worker)
 static int set_up(struct worker *worker, struct problem *problem)
 {
     if (config_load(worker->settings.config_path, &worker->config, problem) != 0 ||
-        permissions_check_config(worker->config, problem) != 0)
+        trusted_path_check_config(worker->config, problem) != 0)
         return -1;
     log_set_level(worker->config->log_level);
     tell_what_needs_a_restart(worker);

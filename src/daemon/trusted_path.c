@@ -1,4 +1,4 @@
-#include "daemon/permissions.h"
+#include "daemon/trusted_path.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -152,7 +152,7 @@ static int enter(struct way *way, const char *name, bool *missing)
     return 0;
 }
 
-int permissions_check(const char *what, const char *path, struct problem *problem)
+int trusted_path_check(const char *what, const char *path, struct problem *problem)
 {
     struct way way = {.what = what, .path = path, .problem = problem};
     char name[NAME_MAX + 1];
@@ -177,12 +177,12 @@ static int check_pin_directory(const char *pin_file, struct problem *problem)
     char directory[PATH_MAX];
     if (snprintf(directory, sizeof(directory), "%s", pin_file) >= (int)sizeof(directory))
         return problem_set(problem, -1, "pin-file %s: %s", pin_file, strerror(ENAMETOOLONG));
-    return permissions_check("the PIN file's directory", dirname(directory), problem);
+    return trusted_path_check("the PIN file's directory", dirname(directory), problem);
 }
 
 static int check_token(const struct token_config *token, struct problem *problem)
 {
-    int result = permissions_check("the module", token->settings.module, problem);
+    int result = trusted_path_check("the module", token->settings.module, problem);
     if (result == 0 && token->pin_file != NULL)
         result = check_pin_directory(token->pin_file, problem);
     return result == 0 ? 0 : problem_prefix(problem, -1, "token %s", token->settings.name);
@@ -192,13 +192,13 @@ static int check_config_file(const char *path, struct problem *problem)
 {
     char *absolute = path[0] == '/' ? strdup(path) : realpath(path, NULL);
     int result = absolute != NULL
-                     ? permissions_check("the configuration", absolute, problem)
+                     ? trusted_path_check("the configuration", absolute, problem)
                      : problem_set(problem, -1, "the configuration %s: %s", path, strerror(errno));
     free(absolute);
     return result;
 }
 
-int permissions_check_config(const struct config *config, struct problem *problem)
+int trusted_path_check_config(const struct config *config, struct problem *problem)
 {
     int result = check_config_file(config->path, problem);
     for (size_t i = 0; i < config->token_count && result == 0; i++)

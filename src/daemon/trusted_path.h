@@ -7,8 +7,8 @@
  * something in its place afterwards either. In a sticky directory (/tmp) others cannot replace
  * what is not theirs, so it does as part of a way that leads on to something that is there.
  */
-#ifndef IMMURE_DAEMON_PERMISSIONS_H
-#define IMMURE_DAEMON_PERMISSIONS_H
+#ifndef IMMURE_DAEMON_TRUSTED_PATH_H
+#define IMMURE_DAEMON_TRUSTED_PATH_H
 
 #include "base/attributes.h"
 #include "base/problem.h"
@@ -20,9 +20,9 @@
  * path, and names the directory or file that is open, its owner and mode and the command that mends
  * it.
  */
-int permissions_check(const char *what, const char *path, struct problem *problem) MUST_USE;
+int trusted_path_check(const char *what, const char *path, struct problem *problem) MUST_USE;
 
 /* The configuration file, and the modules and the directories of PIN files that it names. */
-int permissions_check_config(const struct config *config, struct problem *problem) MUST_USE;
+int trusted_path_check_config(const struct config *config, struct problem *problem) MUST_USE;
 
 #endif

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/permissions.h"
+#include "daemon/trusted_path.h"
 
 #define NOBODY 65534
 #define PATH   "way/library"
@@ -113,7 +113,7 @@ static void test_what_others_can_change_is_found_and_how_to_mend_it(void **state
         const struct opened *opened = &cases[i];
         struct problem problem = {.text = "it is good"};
         open_one(opened);
-        int result = permissions_check("the module", below(PATH), &problem);
+        int result = trusted_path_check("the module", below(PATH), &problem);
         if (result != (opened->says != NULL ? -1 : 0) ||
             (opened->says != NULL && (strstr(problem.text, opened->says) == NULL ||
                                       strstr(problem.text, below(opened->name)) == NULL)))
@@ -127,9 +127,9 @@ static void test_what_is_missing_must_not_be_for_anybody_to_make(void **state)
     struct problem problem;
     (void)state;
     skip_unless_root();
-    assert_int_equal(permissions_check("the module", below("way/missing/too"), &problem), 0);
+    assert_int_equal(trusted_path_check("the module", below("way/missing/too"), &problem), 0);
     assert_int_equal(chmod(below("vendor/lib"), 01777), 0);
-    assert_int_equal(permissions_check("the module", below("way/missing"), &problem), -1);
+    assert_int_equal(trusted_path_check("the module", below("way/missing"), &problem), -1);
     assert_non_null(strstr(problem.text, "anybody can put it there"));
     assert_int_equal(chmod(below("vendor/lib"), 0755), 0);
 }
@@ -140,7 +140,7 @@ static void test_links_that_lead_in_a_circle_end(void **state)
     (void)state;
     skip_unless_root();
     assert_int_equal(symlink("circle", below("circle")), 0);
-    int result = permissions_check("the module", below("circle"), &problem);
+    int result = trusted_path_check("the module", below("circle"), &problem);
     unlink(below("circle"));
     assert_int_equal(result, -1);
     assert_non_null(strstr(problem.text, "Too many levels of symbolic links"));
