@@ -2,6 +2,7 @@
 lab, the plan and a function that shows progress, and returns tables."""
 
 from . import (
+    checks,
     config_test,
     established,
     first_handshake,
@@ -15,6 +16,7 @@ MEASUREMENTS = {
     "handshake-rate": handshake_rate.measure,
     "sessions": sessions.measure,
     "signatures": signatures.measure,
+    "checks": checks.measure,
     "established": established.measure,
     "first-handshake": first_handshake.measure,
     "config-test": config_test.measure,

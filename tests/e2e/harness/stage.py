@@ -41,6 +41,7 @@ class Stage:
         self.nginx_module = modules / "modules/ngx_immure_module.so"
         self.hsm = Path(shutil.copy(BUILD / "tests/fault/hsm.so", directory))
         self.signatures = BUILD / "bench/signatures"
+        self.checks = BUILD / "bench/checks"
         self.handshakes = BUILD / "bench/handshakes"
         self.token_keys = BUILD / "bench/token_keys"
         suppressions = directory / "leaks.txt"
