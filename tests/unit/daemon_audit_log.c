@@ -258,12 +258,15 @@ static void a_clock_that_is_set_back_puts_nothing_off(void **state)
     (void)state;
     struct audit_table *table;
     struct audit_writer *writer = open_writer(&table);
-    uint64_t n = check_chain(0), now = audit_now();
-    audit_writer_run(writer, false, now);
-    count(table, now);
-    audit_writer_run(writer, true, now);
-    audit_writer_run(writer, false, now - 3600000);
+    uint64_t n = check_chain(0), minute = (audit_now() / 60000 + 1) * 60000;
+    audit_writer_run(writer, false, minute);
+    count(table, minute + 30000);
+    audit_writer_run(writer, true, minute + 30000);
+    audit_writer_run(writer, false, minute + 1);
     assert_int_equal(check_chain(0), n + 1);
+    count(table, minute + 2);
+    audit_writer_run(writer, false, minute - 3600000);
+    assert_int_equal(check_chain(0), n + 2);
     audit_writer_close(writer);
 }
 
@@ -277,6 +280,26 @@ static void what_is_left_by_a_master_that_was_killed_is_written_once(void **stat
     (void)audit_writer_leave(writer); /* as far as the lock goes, it is dead */
     writer = open_writer(&table);
     assert_int_equal(check_chain(0), n + 2); /* and "start" */
+    audit_writer_close(writer);
+    assert_int_equal(check_chain(0), n + 3);
+}
+
+static void what_a_master_wrote_just_before_it_was_killed_is_not_written_again(void **state)
+{
+    (void)state;
+    struct audit_table *table;
+    struct audit_writer *writer = open_writer(&table);
+    struct audit_pending pending;
+    uint64_t n = check_chain(0);
+    size_t place = 0;
+    count(table, audit_now());
+    assert_int_equal(audit_table_take(table, true, n + 1, &place, &pending, 1), 1);
+    (void)audit_writer_leave(writer);
+    struct audit_log *log = open_log();
+    append(log, 1, audit_now());
+    audit_log_close(log);
+    writer = open_writer(&table);
+    assert_int_equal(check_chain(0), n + 2); /* that one, and "start" */
     audit_writer_close(writer);
     assert_int_equal(check_chain(0), n + 3);
 }
@@ -314,6 +337,7 @@ int main(void)
         TEST(the_first_use_is_written_within_a_second_and_the_rest_at_the_minutes_end),
         TEST(a_clock_that_is_set_back_puts_nothing_off),
         TEST(what_is_left_by_a_master_that_was_killed_is_written_once),
+        TEST(what_a_master_wrote_just_before_it_was_killed_is_not_written_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@
 #define THREADS   2
 #define COUNTS    20000
 #define KILLS     100
+#define ROWS      7
 
 static char path[] = "/tmp/audit-table-XXXXXX";
 
@@ -74,7 +75,7 @@ static uint64_t sum(size_t taken)
 static void *count_many(void *context)
 {
     for (unsigned i = 0; i < COUNTS; i++)
-        count(context, i % 7, "signed", i);
+        count(context, i % ROWS, "signed", i);
     return NULL;
 }
 
@@ -106,13 +107,24 @@ static void counts_of_several_processes_are_all_there_once(void **state)
     assert_int_equal(total, (uint64_t)PROCESSES * THREADS * COUNTS);
 }
 
-/* Counts until it is killed, and says before and after how far it is. */
-static void count_for_ever(struct audit_table *table, atomic_uint_fast64_t *counted)
+/* Counts until it is killed, and says after each how far it is. */
+static pid_t count_for_ever(struct audit_table *table, atomic_uint_fast64_t *counted)
 {
-    for (unsigned i = 0;; i++) {
-        count(table, i % 40, "signed", i);
+    pid_t child = fork();
+    for (unsigned i = 0; child == 0; i++) {
+        count(table, i % ROWS, "signed", i);
         atomic_fetch_add(counted, 1);
     }
+    return child;
+}
+
+static uint64_t kill_one(struct audit_table *table, pid_t child)
+{
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    size_t taken = take(table, true, UINT64_MAX);
+    assert_true(taken <= ROWS); /* each is found again */
+    return sum(taken);
 }
 
 static void a_process_killed_at_any_point_takes_nothing_with_it(void **state)
@@ -122,23 +134,24 @@ static void a_process_killed_at_any_point_takes_nothing_with_it(void **state)
     atomic_uint_fast64_t *counted =
         mmap(NULL, sizeof(*counted), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(counted, MAP_FAILED);
+    pid_t children[PROCESSES];
     uint64_t total = 0;
     alarm(120); /* a lock that stays with the dead */
+    for (int i = 0; i < PROCESSES; i++)
+        children[i] = count_for_ever(table, counted);
     for (int i = 0; i < KILLS; i++) {
-        pid_t child = fork();
-        if (child == 0)
-            count_for_ever(table, counted);
         usleep(500 + 37 * (useconds_t)i);
-        kill(child, SIGKILL);
-        assert_int_equal(waitpid(child, NULL, 0), child);
-        total += sum(take(table, true, UINT64_MAX));
-        if (i % 2 == 0)
+        total += kill_one(table, children[i % PROCESSES]);
+        children[i % PROCESSES] = count_for_ever(table, counted);
+        if (i % 9 == 0)
             audit_table_end_minute(table);
     }
+    for (int i = 0; i < PROCESSES; i++)
+        total += kill_one(table, children[i]);
     alarm(0);
     uint64_t said = atomic_load(counted);
     assert_true(said > KILLS);
-    assert_true(total >= said && total <= said + KILLS);
+    assert_true(total >= said && total <= said + KILLS + PROCESSES);
 }
 
 static void what_was_being_written_when_the_master_died_is_known_by_the_log(void **state)
