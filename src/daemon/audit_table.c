@@ -415,8 +415,22 @@ int audit_table_open(const char *path, struct audit_table **table, struct proble
     if ((*table)->wake >= 0 && (*table)->shared != NULL && read_boot_id(boot_id) &&
         (is_ours((*table)->shared, boot_id) || make_shared((*table)->shared, boot_id)))
         return 0;
-    return problem_set(problem, -1,
-                       "the audit log's table %s cannot be made (%s): give immured's user the "
-                       "socket's directory, with room for 2 MB",
-                       path, strerror(errno));
+    problem_set(problem, -1,
+                "the audit log's table %s cannot be made (%s): give immured's user the socket's "
+                "directory, with room for 2 MB",
+                path, strerror(errno));
+    audit_table_close(*table);
+    *table = NULL;
+    return -1;
+}
+
+void audit_table_close(struct audit_table *table)
+{
+    if (table == NULL)
+        return;
+    if (table->shared != NULL)
+        munmap(table->shared, sizeof(*table->shared));
+    if (table->wake >= 0)
+        close(table->wake);
+    free(table);
 }

@@ -173,5 +173,6 @@ void audit_writer_close(struct audit_writer *writer)
     audit_writer_event(writer, "stop", "");
     log_head(writer);
     audit_log_close(writer->log);
+    audit_table_close(writer->table);
     free(writer);
 }
