@@ -202,7 +202,8 @@ def test_the_search_for_core_files_finds_those_of_others(dump_directory):
     assert core_files(dump_directory)
 
 
-@pytest.mark.parametrize("sent", (signal.SIGSEGV, signal.SIGABRT))
+# A sanitizer makes an exit of the one.
+@pytest.mark.parametrize("sent", (pytest.param(signal.SIGSEGV, marks=pytest.mark.slow), signal.SIGABRT))
 def test_immured_leaves_no_core_file_when_it_crashes(make_immured, dump_directory, sent):
     immured = make_immured()
     spawn = immured.spawn
