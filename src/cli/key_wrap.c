@@ -44,18 +44,19 @@ struct transport {
     uint8_t key[TRANSPORT_AES_SIZE];
 };
 
-static const CK_MECHANISM_TYPE *wrap_mechanism(struct token *token)
+/* CK_UNAVAILABLE_INFORMATION: the token has none. */
+static CK_MECHANISM_TYPE wrap_mechanism(struct token *token)
 {
     for (size_t i = 0; i < ARRAY_SIZE(wrap_mechanisms); i++) {
         if (token_has_mechanism(token, wrap_mechanisms[i], CKF_UNWRAP))
-            return &wrap_mechanisms[i];
+            return wrap_mechanisms[i];
     }
-    return NULL;
+    return CK_UNAVAILABLE_INFORMATION;
 }
 
 bool key_wrap_available(struct token *token)
 {
-    return wrap_mechanism(token) != NULL &&
+    return wrap_mechanism(token) != CK_UNAVAILABLE_INFORMATION &&
            token_has_mechanism(token, CKM_RSA_PKCS_OAEP, CKF_UNWRAP) &&
            token_has_mechanism(token, CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
 }
@@ -203,7 +204,7 @@ static CK_RV unwrap_once(struct transport *transport, const struct key_kind *kin
                          size_t size, bool all)
 {
     struct key_pair *pair = transport->pair;
-    CK_MECHANISM mechanism = {*wrap_mechanism(pair->token), NULL, 0};
+    CK_MECHANISM mechanism = {wrap_mechanism(pair->token), NULL, 0};
     struct template template = {0};
     template_add_private_key(pair, kind, all, &template);
     return pair->session.functions->C_UnwrapKey(pair->session.handle, &mechanism, transport->aes,

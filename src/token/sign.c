@@ -74,6 +74,8 @@ static enum token_error prepare_pss(struct token *token, struct operation *opera
                                     const struct digest *digest, unsigned bits,
                                     struct problem *problem)
 {
+    if (digest == NULL)
+        return problem_set(problem, TOKEN_FAILED, "RSA-PSS is not possible without a digest");
     if (token_has_mechanism(token, CKM_RSA_PKCS_PSS, CKF_SIGN)) {
         operation->pss = (CK_RSA_PKCS_PSS_PARAMS){
             .hashAlg = digest->mechanism, .mgf = digest->mgf, .sLen = operation->data_size};
