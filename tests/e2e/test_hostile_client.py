@@ -95,7 +95,7 @@ def nearly_right(messages, documents, keys):
     """An Attempt for which no signature must be given."""
     draw, key = messages.random, messages.random.choice(keys)
     operation, scheme = wire.SIGN, messages.genuine(key)[0]
-    source = draw.randrange(6)
+    source = draw.randrange(7)
     if source == 0:
         what, message = draw.choice(list(messages.nearly_tls13().items()))
     elif source == 1:
@@ -107,6 +107,9 @@ def nearly_right(messages, documents, keys):
     elif source == 4:
         what, operation, scheme = "a digest", wire.SIGN_DIGEST, draw.choice(SCHEMES)
         message = messages.bytes(draw.choice((0, 20, 32, 48, 64, 200)))
+    elif source == 5:
+        what, operation, scheme = "a ciphertext", draw.choice((wire.TLS12_RSA_PREMASTER, wire.RSA_DECRYPT)), 0
+        message = b"\3\3\0" + messages.bytes(draw.choice((255, 256, 257)))
     else:
         what, message = "another key's id", messages.genuine(key)[1]
         scheme, key = messages.genuine(key)[0], None
