@@ -166,10 +166,10 @@ enum wire_status permission_to_sign(struct request *request, const struct keyrin
                              standing.client, standing.key, standing.uses, rule_text(rule));
 }
 
-static bool digest_fits(const struct scheme *scheme, const struct keyring_key *key, size_t size)
+static bool digest_fits(const struct scheme *scheme, size_t size)
 {
     if (scheme->code == SCHEME_RSA_PKCS1_RAW)
-        return size > 0 && size <= key->bits / 8 - PKCS1_OVERHEAD;
+        return size > 0 && size <= SCHEME_RSA_PKCS1_RAW_SIZE_MAX;
     if (scheme->code == SCHEME_ECDSA_RAW)
         return size > 0 && size <= SCHEME_DIGEST_SIZE_MAX;
     return size == scheme->digest_size;
@@ -178,7 +178,7 @@ static bool digest_fits(const struct scheme *scheme, const struct keyring_key *k
 enum wire_status permission_to_sign_digest(struct request *request, const struct keyring_key *key,
                                            const struct scheme *scheme)
 {
-    if (sign_is_granted(request, key) && !digest_fits(scheme, key, request->wire.payload_size))
+    if (sign_is_granted(request, key) && !digest_fits(scheme, request->wire.payload_size))
         return permission_refuse(request, WIRE_MESSAGE_REFUSED, RULE_DIGEST,
                                  "%zu bytes are no input for %s", request->wire.payload_size,
                                  scheme->name);

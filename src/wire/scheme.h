@@ -30,6 +30,14 @@ enum scheme_padding { SCHEME_PADDING_NONE, SCHEME_PADDING_PKCS1, SCHEME_PADDING_
 #define SCHEME_RSA_PKCS1_RAW 0xFE01 /* PKCS#1 v1.5 padding of the given bytes, no DigestInfo */
 #define SCHEME_ECDSA_RAW     0xFE02 /* ECDSA of the given bytes, as they are */
 
+/*
+ * With as many bytes of their choice as fit into a block, two signatures decrypt any ciphertext, or
+ * sign any message: a two-dimensional lattice yields them. The known attacks need a third of the
+ * modulus (Brier, Clavier, Coron, Naccache: Cryptanalysis of RSA Signatures with Fixed-Pattern
+ * Padding, 2001), and this is less for 2048 bits: a DigestInfo with SHA-512, the longest in use.
+ */
+#define SCHEME_RSA_PKCS1_RAW_SIZE_MAX 83
+
 struct scheme {
     uint16_t code;
     const char *name; /* IANA's description */
