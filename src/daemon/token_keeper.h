@@ -61,7 +61,7 @@ enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadlin
 
 /*
  * Gives it back. What was asked of it, for the status and for telling when a call hangs: nothing
- * (`use` NULL), or a signature.
+ * (`use` NULL), or a signature or decryption.
  */
 struct token_use {
     bool success;
