@@ -178,6 +178,7 @@ def test_robot_sees_no_difference_between_right_and_wrong_padding(both_webs, opt
     assert all(answer[-1] != "nothing" for answer in seen[0][2].values())
 
 
+@pytest.mark.slow
 @only_with_the_module
 def test_testssl_finds_rsa_key_exchange_and_no_oracle(old_web, old):
     found = run(
