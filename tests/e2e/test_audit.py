@@ -9,11 +9,12 @@ import time
 from datetime import datetime, timezone
 
 import pytest
-from harness import audit, wire
+from harness import audit, robot, wire
 from harness.clients import curl, s_client
 from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
+from harness.pki import make_key
 from harness.process import run, wait_until
 from harness.token import DAEMON_USER, GRANTS, Immured, as_daemon
 
@@ -163,6 +164,23 @@ def test_what_is_not_for_tls_is_counted_as_such(make_immured, keys):
     }
 
 
+def test_a_decryption_is_counted_whatever_its_padding_was(make_immured, token, authority, directory):
+    grant = "[grant one]\nuser = root\nkeys = *\nuse = decrypt tls12-rsa-decrypt\n"
+    immured = make_immured(token.section() + grant)
+    key = make_key(immured, authority, directory, "audited", "rsa2048", "--decrypt")
+    immured.start()
+    public_key = robot.PublicKey(key.public_key)
+    for ciphertext in (public_key.padded(bytes(48)), bytes(1) + os.urandom(255)):
+        assert sign(immured, key.id, 2, robot.TLS12 + ciphertext, 0, wire.TLS12_RSA_PREMASTER) == wire.OK
+        assert sign(immured, key.id, 3, ciphertext, 0, wire.RSA_DECRYPT) == wire.OK
+    immured.stop()
+    assert audit.counts(immured.audit, "name", "use", "outcome") == {
+        ("audited", "tls12-rsa-decrypt", "decrypted"): 4,
+        ("audited", "decrypt", "decrypted"): 6,
+    }
+    assert immured.cli("audit", "show").text.endswith("10 uses: 10 answered, 0 refused, failed or too late\n")
+
+
 def test_a_first_use_is_in_the_log_within_a_second_and_many_more_are_one_record(make_immured, keys):
     immured, key = make_immured().start(), keys["p256"]
     started = datetime.now(timezone.utc)
@@ -195,6 +213,8 @@ def test_immured_does_not_start_without_its_audit_log_and_says_what_to_do(make_i
     immured.audit.unlink()
     immured.audit.mkdir(mode=0o755)  # root's
     assert "cannot be used (Permission denied)" in start_in_vain(immured)
+    immured.audit.chmod(0o777)
+    assert "can be written by others than immured (owner 0, mode 777)" in start_in_vain(immured)
 
 
 def test_two_immureds_do_not_write_one_audit_log(make_immured):
