@@ -404,6 +404,17 @@ static struct shared *map(const char *path)
     return shared != MAP_FAILED ? shared : NULL;
 }
 
+void audit_table_close(struct audit_table *table)
+{
+    if (table == NULL)
+        return;
+    if (table->wake >= 0)
+        close(table->wake);
+    if (table->shared != NULL)
+        munmap(table->shared, sizeof(*table->shared));
+    free(table);
+}
+
 int audit_table_open(const char *path, struct audit_table **table, struct problem *problem)
 {
     char boot_id[BOOT_ID_SIZE];
@@ -422,15 +433,4 @@ int audit_table_open(const char *path, struct audit_table **table, struct proble
     audit_table_close(*table);
     *table = NULL;
     return -1;
-}
-
-void audit_table_close(struct audit_table *table)
-{
-    if (table == NULL)
-        return;
-    if (table->shared != NULL)
-        munmap(table->shared, sizeof(*table->shared));
-    if (table->wake >= 0)
-        close(table->wake);
-    free(table);
 }

@@ -58,7 +58,7 @@ void audit_text(char *text, size_t size, const char *from);
 int audit_table_open(const char *path, struct audit_table **table,
                      struct problem *problem) MUST_USE;
 
-/* By the master, when it has no child; the file stays. `table` may be NULL. */
+/* What is in the table stays in its file. `table` may be NULL. */
 void audit_table_close(struct audit_table *table);
 
 /* Milliseconds since 1970. */

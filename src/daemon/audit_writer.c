@@ -172,6 +172,7 @@ void audit_writer_close(struct audit_writer *writer)
         return;
     audit_writer_event(writer, "stop", "");
     log_head(writer);
+    audit_table_close(writer->table);
     audit_log_close(writer->log);
     audit_table_close(writer->table);
     free(writer);

@@ -106,6 +106,7 @@ static void counts_of_several_processes_are_all_there_once(void **state)
     }
     total += sum(take(table, true, UINT64_MAX));
     assert_int_equal(total, (uint64_t)PROCESSES * THREADS * COUNTS);
+    audit_table_close(table);
 }
 
 /* Counts until it is killed, and says after each how far it is. */
@@ -155,6 +156,7 @@ static void a_process_killed_at_any_point_takes_nothing_with_it(void **state)
     uint64_t said = atomic_load(counted);
     assert_true(said > KILLS);
     assert_true(total >= said && total <= said + KILLS + PROCESSES);
+    audit_table_close(table);
 }
 
 static void what_was_being_written_when_the_master_died_is_known_by_the_log(void **state)
@@ -166,7 +168,8 @@ static void what_was_being_written_when_the_master_died_is_known_by_the_log(void
     size_t place = 0;
     assert_int_equal(audit_table_take(table, true, 11, &place, pending, 4), 4);
     count(table, 0, "signed", 6); /* meanwhile */
-    table = open_table();         /* another master, which finds record 12 in the log */
+    audit_table_close(table);
+    table = open_table(); /* another master, which finds record 12 in the log */
     audit_table_settle(table, 12);
     assert_int_equal(take(table, true, 0), 3);
     assert_int_equal(pending[0].id.uid, 0);
@@ -176,6 +179,7 @@ static void what_was_being_written_when_the_master_died_is_known_by_the_log(void
     assert_int_equal(pending[1].count, 1);
     assert_int_equal(pending[1].first, 5);
     assert_string_equal(pending[1].name, "www");
+    audit_table_close(table);
 }
 
 static void what_could_not_be_written_stays_with_its_times(void **state)
@@ -193,6 +197,7 @@ static void what_could_not_be_written_stays_with_its_times(void **state)
     assert_int_equal(pending[0].first, 5);
     assert_int_equal(pending[0].last, 9);
     assert_int_equal(take(table, true, 1), 0);
+    audit_table_close(table);
 }
 
 static void within_a_minute_only_the_first_use_is_taken_at_once(void **state)
@@ -210,6 +215,7 @@ static void within_a_minute_only_the_first_use_is_taken_at_once(void **state)
     count(table, 1, "signed", 7);
     assert_int_equal(take(table, false, 1), 1);
     assert_int_equal(pending[0].count, 1);
+    audit_table_close(table);
 }
 
 static void the_master_is_woken_for_new_rows_alone(void **state)
@@ -228,6 +234,7 @@ static void the_master_is_woken_for_new_rows_alone(void **state)
     assert_int_equal(read(wake, &wakes, sizeof(wakes)), -1);
     count(table, 7, "signed", 6);
     assert_int_equal(read(wake, &wakes, sizeof(wakes)), sizeof(wakes));
+    audit_table_close(table);
 }
 
 static uint64_t count_of(size_t taken, const char *use, const char *outcome)
@@ -260,6 +267,7 @@ static void what_does_not_fit_is_counted_without_its_key(void **state)
     assert_false(audit_table_is_crowded(table));
     count(table, each, "signed", 6);
     assert_int_equal(count_of(take(table, true, UINT64_MAX), "", "signed"), 1);
+    audit_table_close(table);
 }
 
 static void a_file_that_is_no_table_is_made_one_and_a_link_is_refused(void **state)
@@ -276,6 +284,7 @@ static void a_file_that_is_no_table_is_made_one_and_a_link_is_refused(void **sta
     table = open_table();
     count(table, 1, "signed", 5);
     assert_int_equal(sum(take(table, true, 1)), 1);
+    audit_table_close(table);
     snprintf(link, sizeof(link), "%s.link", path);
     assert_int_equal(symlink(path, link), 0);
     assert_int_equal(audit_table_open(link, &table, &problem), -1);
