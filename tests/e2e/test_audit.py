@@ -245,6 +245,38 @@ def test_the_log_is_for_its_group_to_read_and_off_means_off(make_immured, keys):
 
 
 @pytest.fixture
+def append_only():
+    """Makes files append-only, and lets go of them at the end."""
+    changed = []
+
+    def change(*paths):
+        if run("chattr", "+a", *paths, status=None).returncode != 0:
+            pytest.skip("this file system has no append-only files")
+        changed.extend(paths)
+
+    yield change
+    if changed:
+        run("chattr", "-a", *changed)
+
+
+def test_files_that_are_append_only_suffice_even_after_a_torn_line(make_immured, keys, append_only):
+    immured = make_immured().start()
+    immured.kill()
+    (file,) = immured.audit.glob("*.log")
+    append_only(file, immured.audit)
+    with open(file, "ab") as log:
+        log.write(b'{"n":')
+    immured.start()
+    sign(immured, keys["p256"].id)
+    immured.stop()
+    verified = json.loads(immured.cli("audit", "verify", "--json").stdout)
+    assert (verified["good"], verified["torn_writes"]) == (True, 1)
+    run(*as_daemon("truncate", "-s", "0", file), status=1)
+    run(*as_daemon("rm", file), status=1)
+    assert audit.lines(immured.audit)
+
+
+@pytest.fixture
 def small_disk(directory):
     """A file system of 64 KiB for immured's user."""
     path = directory / "small"
