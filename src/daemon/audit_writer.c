@@ -174,6 +174,5 @@ void audit_writer_close(struct audit_writer *writer)
     log_head(writer);
     audit_table_close(writer->table);
     audit_log_close(writer->log);
-    audit_table_close(writer->table);
     free(writer);
 }
