@@ -20,4 +20,5 @@ def test_faults_in_random_order_fail_no_handshake_and_leave_nothing_behind(
     with Soak(stage, authority, directory, seed) as soak:
         soak.run(SECONDS)
         report = report_of(soak, seed)
+    report["problems"] += soak.audit_problems()
     assert not report["problems"], as_text(report)

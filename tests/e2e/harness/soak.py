@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import wire
+from . import audit, wire
 from .faulty import faulty_modules
 from .load import Load
 from .nginx import Nginx, certificate_lines, module_lines
@@ -123,6 +123,12 @@ class Soak:
             self.load.__exit__()
             self.nginx.stop()
         self.immured.close()
+
+    def audit_problems(self):
+        """After the end: no signature that was sent is missing in the log, and its chain holds."""
+        signed = audit.counts(self.immured.audit, "outcome")[("signed",)]
+        made = self.load.succeeded
+        return [] if signed >= made else [f"{signed} signatures in the audit log, not {made}"]
 
     # --- What immured says of itself
 
