@@ -113,13 +113,13 @@ static void counts_of_several_processes_are_all_there_once(void **state)
 static pid_t count_for_ever(struct audit_table *table, atomic_uint_fast64_t *counted)
 {
     pid_t child = fork();
-    if (child == 0)
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when the test has failed */
-    for (unsigned i = 0; child == 0; i++) {
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when the test has failed */
+    for (unsigned i = 0;; i++) {
         count(table, i % ROWS, "signed", i);
         atomic_fetch_add(counted, 1);
     }
-    return child;
 }
 
 static uint64_t kill_one(struct audit_table *table, pid_t child)
