@@ -47,7 +47,7 @@ lint:
 	@tools/lint
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-analyzer
 
 help:
 	@echo 'make            build into $(BUILD)/'
@@ -57,7 +57,7 @@ help:
 	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
 	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
 	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
-	@echo 'make lint       clang-format, cppcheck and clang-tidy'
+	@echo 'make lint       clang-format, cppcheck, clang-tidy and the analysers'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 

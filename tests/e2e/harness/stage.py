@@ -11,6 +11,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("IMMURE_BUILD", REPOSITORY / "build")).resolve()
 # A directory with another nginx than Debian's, such as tools/build-nginx-asan makes.
 OTHER_NGINX = os.environ.get("IMMURE_NGINX")
+# Another immured than the build's, such as one with ThreadSanitizer.
+OTHER_IMMURED = os.environ.get("IMMURE_IMMURED")
 
 # immured runs as a user of its own, which needs nothing but its name.
 DAEMON_USER = "daemon"
@@ -34,7 +36,7 @@ class Stage:
         self.root = directory / "install"
         self.sanitized = is_sanitized()
         run("meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", self.root)
-        self.immured = self.root / "usr/sbin/immured"
+        self.immured = Path(OTHER_IMMURED) if OTHER_IMMURED else self.root / "usr/sbin/immured"
         self.immure = self.root / "usr/bin/immure"
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
         modules = Path(OTHER_NGINX) if OTHER_NGINX else self.root / "usr/lib/nginx"
