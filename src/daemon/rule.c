@@ -18,6 +18,7 @@ static const struct {
     [RULE_TLS12_TRANSCRIPT] = {"tls12-transcript",
                                "it begins like the handshake that a TLS client signs"},
     [RULE_TLS12_DER] = {"tls12-der", "it is a key exchange, and DER as well"},
+    [RULE_TLS12_SSH] = {"tls12-ssh", "it is a key exchange, and begins as what SSH signs"},
     [RULE_TLS12_CURVE] = {"tls12-curve", "its named curve is not one of TLS 1.2"},
     [RULE_TLS12_POINT] = {"tls12-point", "it does not end with one point of its named curve"},
     [RULE_TLS12_GROUP] = {"tls12-group", "its DHE group is none of RFC 7919 and RFC 3526"},

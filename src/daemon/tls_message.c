@@ -129,6 +129,22 @@ static unsigned server_key_exchange_use(struct reader *reader, const struct dhe_
     return dhe == RULE_NONE ? USE_TLS12_SERVER_DHE : 0;
 }
 
+/* A session id's size, or that of the type of a certificate, which has 28 bytes and more. */
+#define SSH_STRING_MIN 20
+#define SSH_STRING_MAX 64
+
+/*
+ * What SSH signs of a user (RFC 4252 7), or as a certificate of OpenSSH's, begins with such a
+ * string, and a nonce comes after the latter's, with room for a group of DHE. A random number is
+ * taken for it once in 2^26 handshakes.
+ */
+static bool begins_with_ssh_string(const uint8_t *message, size_t size)
+{
+    struct reader reader = reader_of(message, size);
+    uint32_t string_size = reader_u32(&reader);
+    return string_size >= SSH_STRING_MIN && string_size <= SSH_STRING_MAX;
+}
+
 unsigned tls_message_use(const uint8_t *message, size_t size, const struct dhe_groups *groups,
                          enum rule *rule)
 {
@@ -147,5 +163,7 @@ unsigned tls_message_use(const uint8_t *message, size_t size, const struct dhe_g
         *rule = RULE_TLS12_TRANSCRIPT;
     else if (use != 0 && x509_form_is(message, size))
         *rule = RULE_TLS12_DER;
+    else if (use != 0 && begins_with_ssh_string(message, size))
+        *rule = RULE_TLS12_SSH;
     return *rule == RULE_NONE ? use : 0;
 }

@@ -96,6 +96,12 @@ static bool is_transcript(const uint8_t *m, size_t size)
     return today || old;
 }
 
+/* A string comes first, as long as the hash of a session or the type of an OpenSSH certificate. */
+static bool is_of_ssh(const uint8_t *m)
+{
+    return memcmp(m, "\0\0", 3) == 0 && m[3] >= 20 && m[3] <= 64;
+}
+
 /* Its first byte is, in one of the ways to write it, the tag of a SEQUENCE or SET. */
 static bool begins_with_sequence(const uint8_t *message)
 {
@@ -129,6 +135,8 @@ static void check_refusal(enum rule rule, const uint8_t *message, size_t size)
 {
     if (is_transcript(message, size))
         assert(rule == RULE_TLS12_TRANSCRIPT);
+    else if (is_of_ssh(message))
+        assert(rule == RULE_TLS12_SSH);
     else
         assert(rule == RULE_TLS12_DER && begins_with_sequence(message));
 }
@@ -146,7 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     assert((use == 0) == (rule != RULE_NONE) && rule < RULE_COUNT && rule_text(rule) != NULL);
     if (use != 0)
         assert(use == form && !is_document(bytes, size) &&
-               (use == USE_TLS13_SERVER || !is_transcript(bytes, size)));
+               (use == USE_TLS13_SERVER || !(is_transcript(bytes, size) || is_of_ssh(bytes))));
     else if (form != 0 && memcmp(bytes, SPACES, RANDOMS) != 0) /* which is for TLS 1.3 alone */
         check_refusal(rule, bytes, size);
     return 0;
