@@ -135,8 +135,9 @@ static unsigned server_key_exchange_use(struct reader *reader, const struct dhe_
 
 /*
  * What SSH signs of a user (RFC 4252 7), or as a certificate of OpenSSH's, begins with such a
- * string, and a nonce comes after the latter's, with room for a group of DHE. A random number is
- * taken for it once in 2^26 handshakes.
+ * string, and a nonce comes after the latter's, with room for a group of DHE; all that a
+ * certificate has is more than fits around a point. A random number is taken for it once in 2^26
+ * handshakes with DHE.
  */
 static bool begins_with_ssh_string(const uint8_t *message, size_t size)
 {
@@ -163,7 +164,7 @@ unsigned tls_message_use(const uint8_t *message, size_t size, const struct dhe_g
         *rule = RULE_TLS12_TRANSCRIPT;
     else if (use != 0 && x509_form_is(message, size))
         *rule = RULE_TLS12_DER;
-    else if (use != 0 && begins_with_ssh_string(message, size))
+    else if (use == USE_TLS12_SERVER_DHE && begins_with_ssh_string(message, size))
         *rule = RULE_TLS12_SSH;
     return *rule == RULE_NONE ? use : 0;
 }

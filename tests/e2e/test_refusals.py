@@ -28,6 +28,9 @@ ELSEWHERE = {
 # CONNECTIONS_USER_MAX of daemon/connection.h.
 CONNECTIONS_USER_MAX = 1024
 
+# Made so that it has what is fixed in a key exchange with DHE in its nonce.
+SSH_CERTIFICATE = REPOSITORY / "tests/fuzz/corpus/tls_message/is-also-an-ssh-certificate"
+
 WEB, ROOT, LIMITED, STRANGER = "www-data", "root", "games", "nobody"
 SECTIONS = f"""
 [grant web]
@@ -117,7 +120,7 @@ def cases(immured, authority, keys):
         Case("another curve's hash in TLS 1.3", refused, "tls13-scheme", WEB, sign(right, 0x0503)),
         Case("a client's handshake", refused, "tls12-transcript", WEB, sign(b"\1\0\0\x60\3\3" + exchange(29)[6:])),
         Case("a certificate", refused, "tls12-der", WEB, sign(messages.certificate_in_a_key_exchange())),
-        Case("a user of SSH", refused, "tls12-ssh", WEB, sign(b"\0\0\0\x20" + exchange(29)[4:])),
+        Case("a certificate of SSH", refused, "tls12-ssh", WEB, sign(SSH_CERTIFICATE.read_bytes())),
         Case("an unknown curve", refused, "tls12-curve", WEB, sign(exchange(23).replace(b"\3\0\x17\x41", b"\3\0\x16\x41"))),
         Case("a byte after the point", refused, "tls12-point", WEB, sign(exchange() + b"\0")),
         Case("a group of nobody", refused, "tls12-group", WEB, sign(messages.dhe())),

@@ -131,11 +131,11 @@ static bool is_document(const uint8_t *bytes, size_t size)
            is_X509_REQ_INFO(bytes, size) || is_OCSP_RESPDATA(bytes, size);
 }
 
-static void check_refusal(enum rule rule, const uint8_t *message, size_t size)
+static void check_refusal(enum rule rule, unsigned form, const uint8_t *message, size_t size)
 {
     if (is_transcript(message, size))
         assert(rule == RULE_TLS12_TRANSCRIPT);
-    else if (is_of_ssh(message))
+    else if (form == USE_TLS12_SERVER_DHE && is_of_ssh(message))
         assert(rule == RULE_TLS12_SSH);
     else
         assert(rule == RULE_TLS12_DER && begins_with_sequence(message));
@@ -154,8 +154,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     assert((use == 0) == (rule != RULE_NONE) && rule < RULE_COUNT && rule_text(rule) != NULL);
     if (use != 0)
         assert(use == form && !is_document(bytes, size) &&
-               (use == USE_TLS13_SERVER || !(is_transcript(bytes, size) || is_of_ssh(bytes))));
+               (use == USE_TLS13_SERVER || !is_transcript(bytes, size)) &&
+               (use != USE_TLS12_SERVER_DHE || !is_of_ssh(bytes)));
     else if (form != 0 && memcmp(bytes, SPACES, RANDOMS) != 0) /* which is for TLS 1.3 alone */
-        check_refusal(rule, bytes, size);
+        check_refusal(rule, form, bytes, size);
     return 0;
 }

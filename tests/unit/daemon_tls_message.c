@@ -232,6 +232,23 @@ static void a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused(v
     assert_int_equal(rule, RULE_TLS12_DER);
 }
 
+/* In a nonce of OpenSSH's certificate there is room for a group, and none in what has a point. */
+static void a_dhe_key_exchange_that_begins_as_ssh_s_is_refused(void **state)
+{
+    (void)state;
+    uint8_t message[DHE_SIZE_MAX + 1] = {0};
+    struct vector vectors[VECTOR_COUNT];
+    size_t size = dhe_message(0, message);
+    memcpy(message, (const uint8_t[]){0, 0, 0, 20}, 4);
+    assert_int_equal(use_of_bytes(message, size), 0);
+    assert_int_equal(rule, RULE_TLS12_SSH);
+    message[3] = 19;
+    assert_int_equal(use_of_bytes(message, size), USE_TLS12_SERVER_DHE);
+    make_vectors(vectors);
+    memcpy(vectors[2].bytes, (const uint8_t[]){0, 0, 0, 20}, 4);
+    assert_int_equal(use_of(&vectors[2]), USE_TLS12_SERVER);
+}
+
 static void a_refusal_tells_what_it_came_to_grief_on(void **state)
 {
     (void)state;
@@ -281,6 +298,7 @@ int main(void)
         cmocka_unit_test(dhe_with_any_byte_of_the_group_changed_is_refused),
         cmocka_unit_test(what_a_tls_client_signs_is_refused_though_a_key_exchange_is_in_it),
         cmocka_unit_test(a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused),
+        cmocka_unit_test(a_dhe_key_exchange_that_begins_as_ssh_s_is_refused),
         cmocka_unit_test(a_refusal_tells_what_it_came_to_grief_on),
     };
     return cmocka_run_group_tests(tests, load_groups, free_groups);
