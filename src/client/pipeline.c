@@ -299,6 +299,7 @@ void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint3
     exchange->deadline = clock_now_ms() + timeout_ms;
     link_last(pipeline, exchange);
     send_all(pipeline);
+    read_timer(pipeline); /* it may have fired while nothing was under way, and nobody listened */
     set_timer(pipeline);
 }
 

@@ -43,11 +43,12 @@ static int watch_changes(const struct pipeline *pipeline)
     return watcher;
 }
 
-/* Waits on the one descriptor, as a host does, until all have ended or the time is over. */
-static void run(struct pipeline *pipeline, struct call *calls, int count, uint64_t milliseconds)
+/* Waits for changes, as a host does, until all have ended or the time is over. */
+static void run_watched(struct pipeline *pipeline, int watcher, struct call *calls, int count,
+                        uint64_t milliseconds)
 {
     uint64_t end = clock_now_ms() + milliseconds;
-    int under_way = count, watcher = watch_changes(pipeline);
+    int under_way = count;
     while (under_way > 0 && clock_now_ms() < end) {
         struct epoll_event event;
         if (epoll_wait(watcher, &event, 1, (int)clock_left_ms(end)) > 0)
@@ -56,6 +57,12 @@ static void run(struct pipeline *pipeline, struct call *calls, int count, uint64
         for (int i = 0; i < count; i++)
             under_way += calls[i].exchange.state == EXCHANGE_SUBMITTED;
     }
+}
+
+static void run(struct pipeline *pipeline, struct call *calls, int count, uint64_t milliseconds)
+{
+    int watcher = watch_changes(pipeline);
+    run_watched(pipeline, watcher, calls, count, milliseconds);
     close(watcher);
 }
 
@@ -200,6 +207,31 @@ static void test_cancelled_exchange_is_not_woken_and_disturbs_no_other(void **st
     server_stop(&server);
 }
 
+/* A host does not progress while nothing is under way, and is not told again what it heard then. */
+static void test_deadline_is_kept_after_a_quiet_time(void **state)
+{
+    struct server server;
+    struct call call;
+    struct epoll_event event;
+    (void)state;
+    server_start(&server, "es");
+    struct pipeline *pipeline = pipeline_new(server.path);
+    int watcher = watch_changes(pipeline);
+    prepare(&call);
+    pipeline_submit(pipeline, &call.exchange, 100);
+    run_watched(pipeline, watcher, &call, 1, 2000);
+    assert_int_equal(call.exchange.state, EXCHANGE_ANSWERED);
+    assert_int_equal(epoll_wait(watcher, &event, 1, 2000), 1); /* the first one's deadline */
+
+    prepare(&call);
+    pipeline_submit(pipeline, &call.exchange, 100);
+    run_watched(pipeline, watcher, &call, 1, 2000);
+    assert_int_equal(call.exchange.state, EXCHANGE_TIMED_OUT);
+    close(watcher);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_busy_until_the_deadline_is_a_failure),
         cmocka_unit_test(test_nobody_there_ends_at_the_deadline_and_names_the_socket),
         cmocka_unit_test(test_server_that_starts_late_is_found),
+        cmocka_unit_test(test_deadline_is_kept_after_a_quiet_time),
         cmocka_unit_test(test_cancelled_exchange_is_not_woken_and_disturbs_no_other),
     };
     return cmocka_run_group_tests_name("pipeline", tests, NULL, NULL);
