@@ -54,8 +54,9 @@ def module_lines(stage, socket, timeout_ms=None):
     return f"load_module {stage.nginx_module};\nimmure_socket {socket};\n{timeout}"
 
 
-def certificate_lines(*keys):
-    return "".join(f"ssl_certificate {k.certificate}; ssl_certificate_key {k.reference};\n" for k in keys)
+def certificate_lines(*keys, named=lambda key: key.reference):
+    """`named` says what nginx.conf calls the key."""
+    return "".join(f"ssl_certificate {k.certificate}; ssl_certificate_key '{named(k)}';\n" for k in keys)
 
 
 class Nginx:

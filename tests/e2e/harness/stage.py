@@ -39,6 +39,7 @@ class Stage:
         self.immured = Path(OTHER_IMMURED) if OTHER_IMMURED else self.root / "usr/sbin/immured"
         self.immure = self.root / "usr/bin/immure"
         self.provider = next(self.root.glob("usr/lib/**/ossl-modules/immure.so"))
+        self.engine = next(self.root.glob("usr/lib/**/engines-3/immure.so"), None)
         modules = Path(OTHER_NGINX) if OTHER_NGINX else self.root / "usr/lib/nginx"
         self.nginx_module = modules / "modules/ngx_immure_module.so"
         self.hsm = Path(shutil.copy(BUILD / "tests/fault/hsm.so", directory))
@@ -63,6 +64,15 @@ class Stage:
             env["ASAN_OPTIONS"] = "detect_leaks=0"
             env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
         return env
+
+    def engine_env(self, socket):
+        """What the environment of a program with the engine has besides: its files are not where
+        OpenSSL looks for them, and immured is not where the provider does."""
+        return {
+            "OPENSSL_ENGINES": str(self.engine.parent),
+            "OPENSSL_MODULES": str(self.provider.parent),
+            "IMMURE_SOCKET": str(socket),
+        }
 
     def write_openssl_conf(self, path, socket, order=("default", "immure"), timeout_ms=None):
         """An openssl.cnf that activates both providers in this order."""
