@@ -90,12 +90,12 @@ static bool is_of_provider(const EVP_PKEY *key)
 }
 
 /*
- * The first key that OSSL_STORE finds. It asks nobody for a pass phrase. Files are read by the
- * default provider; another one than ours may know pkcs11: URIs, too.
+ * The first key that OSSL_STORE finds. It asks nobody for a pass phrase. Another provider may know
+ * pkcs11: URIs, too, so ours is preferred; not more, as OpenSSL 3.5 then finds no decoder.
  */
 static EVP_PKEY *open_uri(const char *uri)
 {
-    const char *properties = is_path(uri) ? NULL : "provider=" NAME;
+    const char *properties = "?provider=" NAME;
     OSSL_STORE_CTX *store = OSSL_STORE_open_ex(uri, NULL, properties, NULL, NULL, NULL, NULL, NULL);
     if (store == NULL)
         return NULL;
