@@ -111,12 +111,15 @@ static void test_secret_memory_is_locked_and_zeroed(void **state)
     pin_free(pin);
     pin_free(NULL);
 
-    struct rlimit none = {0, 0}, before;
+    struct rlimit before, none;
     assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &before), 0);
     if (geteuid() == 0) /* root may lock without limit */
         return;
+    none = before;
+    none.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &none), 0);
     assert_null(secret_alloc(4096));
+    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &before), 0); /* the other tests' */
 }
 
 /* Whether a child of this process, in which `in_child` is called, finds the PIN. */
