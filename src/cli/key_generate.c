@@ -20,7 +20,7 @@ static CK_RV generate_once(struct key_pair *pair, const struct key_kind *kind, s
     CK_ULONG bits = kind->bits;
 
     template_add_private(&private_template, pair->decrypts, all);
-    template_add_public(&public_template, all);
+    template_add_public(&public_template, pair->decrypts, all);
     key_pair_add_names(pair, &private_template);
     key_pair_add_names(pair, &public_template);
     if (kind->type == KEY_TYPE_RSA) {

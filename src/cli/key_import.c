@@ -46,19 +46,26 @@ static enum exit_status refuse_duplicate(const struct tokens *tokens, const uint
 
 /* --- Into the token -------------------------------------------------------------------------- */
 
+static enum token_error bring_in_private(struct key_pair *pair, const struct key_kind *kind,
+                                         const EVP_PKEY *pkey, struct problem *problem)
+{
+    enum token_error error =
+        problem_set(problem, TOKEN_UNSUPPORTED, "the token cannot unwrap keys");
+    if (key_wrap_available(pair->token))
+        error = key_wrap_import(pair, kind, pkey, problem);
+    if (error != TOKEN_UNSUPPORTED && error != TOKEN_FAILED && error != TOKEN_BUSY)
+        return error;
+    report_warning("the key passes the token's module unencrypted (%s)", problem->text);
+    return key_object_create_private(pair, kind, pkey, problem);
+}
+
 static enum exit_status bring_in(struct key_pair *pair, const struct key_kind *kind,
                                  const EVP_PKEY *pkey)
 {
-    struct problem problem = {"the token cannot unwrap keys"};
-    enum token_error error = TOKEN_UNSUPPORTED;
-    if (key_wrap_available(pair->token))
-        error = key_wrap_import(pair, kind, pkey, &problem);
-    if (error == TOKEN_UNSUPPORTED || error == TOKEN_FAILED || error == TOKEN_BUSY) {
-        report_warning("the key passes the token's module unencrypted (%s)", problem.text);
-        error = key_object_create_private(pair, kind, pkey, &problem);
-    }
+    struct problem problem;
+    enum token_error error = key_object_create_public(pair, kind, pkey, &problem);
     if (error == TOKEN_OK)
-        error = key_object_create_public(pair, kind, pkey, &problem);
+        error = bring_in_private(pair, kind, pkey, &problem);
     return error == TOKEN_OK ? STATUS_OK : report_failure("%s", problem.text);
 }
 

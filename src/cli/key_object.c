@@ -1,16 +1,13 @@
 #include "cli/key_object.h"
 
-#include <openssl/asn1.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 
 #include "base/secret.h"
+#include "token/quirks.h"
 
 /* RSA-4096: the modulus and private exponent are 512 bytes; the rest is half of that. */
 #define PLAIN_BYTES_MAX 4096
-
-/* A P-521 point is 133 bytes, and 3 of DER before it. */
-#define POINT_SIZE_MAX 160
 
 enum token_error openssl_failed(const char *what, struct problem *problem)
 {
@@ -83,12 +80,20 @@ static bool add_rsa_numbers(const EVP_PKEY *pkey, size_t count, struct number_st
     return true;
 }
 
-static bool add_private_numbers(const EVP_PKEY *pkey, const struct key_kind *kind,
-                                struct number_store *store, struct template *template)
+static void add_params(const struct key_pair *pair, const struct key_kind *kind,
+                       struct template *template)
+{
+    template_add(template, CKA_EC_PARAMS, kind->params[pair->params],
+                 kind->params_sizes[pair->params]);
+}
+
+static bool add_private_numbers(const struct key_pair *pair, const EVP_PKEY *pkey,
+                                const struct key_kind *kind, struct number_store *store,
+                                struct template *template)
 {
     if (kind->type == KEY_TYPE_RSA)
         return add_rsa_numbers(pkey, ARRAY_SIZE(rsa_numbers), store, template);
-    template_add(template, CKA_EC_PARAMS, kind->params[0], kind->params_sizes[0]);
+    add_params(pair, kind, template);
     if (kind->type == KEY_TYPE_EC)
         return add_number(pkey, OSSL_PKEY_PARAM_PRIV_KEY, CKA_VALUE, (int)(kind->bits + 7) / 8,
                           store, template);
@@ -108,7 +113,7 @@ static enum token_error create_private(struct key_pair *pair, const struct key_k
         struct template template = {0};
         store->used = 0;
         template_add_private_key(pair, kind, all == 1, &template);
-        if (!add_private_numbers(pkey, kind, store, &template))
+        if (!add_private_numbers(pair, pkey, kind, store, &template))
             return openssl_failed("reading the private key's numbers", problem);
         rv = pair->session.functions->C_CreateObject(pair->session.handle, template.attributes,
                                                      template.count, &pair->private_handle);
@@ -133,53 +138,93 @@ enum token_error key_object_create_private(struct key_pair *pair, const struct k
 
 /* --- Public key ------------------------------------------------------------------------------ */
 
-/* CKA_EC_POINT: the point as a DER OCTET STRING (PKCS#11 v2.40 mechanisms 2.3.3). */
-static bool add_point(const EVP_PKEY *pkey, struct number_store *store, struct template *template)
+static bool add_point(const EVP_PKEY *pkey, enum quirk_point_form form, struct number_store *store,
+                      struct template *template)
 {
-    uint8_t point[POINT_SIZE_MAX];
-    uint8_t *at = store->bytes;
+    uint8_t point[QUIRK_POINT_SIZE_MAX];
     size_t size = 0;
-    bool has_point = EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point,
-                                                     sizeof(point), &size) == 1;
-    ASN1_OCTET_STRING *octets = has_point ? ASN1_OCTET_STRING_new() : NULL;
-    int length = -1;
-    if (octets != NULL && ASN1_OCTET_STRING_set(octets, point, (int)size) == 1)
-        length = i2d_ASN1_OCTET_STRING(octets, &at);
-    ASN1_OCTET_STRING_free(octets);
-    if (length <= 0)
+    if (EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point),
+                                        &size) != 1)
         return false;
-    template_add(template, CKA_EC_POINT, store->bytes, (size_t)length);
+    size = quirk_point_write(form, point, size, store->bytes);
+    if (size == 0)
+        return false;
+    template_add(template, CKA_EC_POINT, store->bytes, size);
     return true;
 }
 
-static bool add_public_numbers(const EVP_PKEY *pkey, const struct key_kind *kind,
+static bool add_public_numbers(const struct key_pair *pair, const EVP_PKEY *pkey,
+                               const struct key_kind *kind, enum quirk_point_form form,
                                struct number_store *store, struct template *template)
 {
     if (kind->type == KEY_TYPE_RSA)
         return add_rsa_numbers(pkey, RSA_PUBLIC_NUMBERS, store, template);
-    template_add(template, CKA_EC_PARAMS, kind->params[0], kind->params_sizes[0]);
-    return add_point(pkey, store, template);
+    add_params(pair, kind, template);
+    return add_point(pkey, form, store, template);
 }
 
+/* False: OpenSSL failed; *rv is the token's answer otherwise. */
+static bool create_public_once(struct key_pair *pair, const struct key_kind *kind,
+                               const EVP_PKEY *pkey, enum quirk_point_form form, bool all,
+                               CK_RV *rv)
+{
+    static const CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    struct number_store store = {.used = 0};
+    struct template template = {0};
+    template_add(&template, CKA_CLASS, &class, sizeof(class));
+    template_add(&template, CKA_KEY_TYPE, &kind->key_type, sizeof(kind->key_type));
+    template_add_public(&template, pair->decrypts, all);
+    key_pair_add_names(pair, &template);
+    if (!add_public_numbers(pair, pkey, kind, form, &store, &template))
+        return false;
+    *rv = pair->session.functions->C_CreateObject(pair->session.handle, template.attributes,
+                                                  template.count, &pair->public_handle);
+    /* NSS has a number there for the object that it did not make. */
+    if (*rv != CKR_OK)
+        pair->public_handle = CK_INVALID_HANDLE;
+    return true;
+}
+
+/* In the order in which they are tried. */
+static const struct {
+    bool all;
+    enum quirk_point_form form;
+} public_variants[] = {
+    {true, POINT_OCTET_STRING},
+    {false, POINT_OCTET_STRING},
+    {true, POINT_RAW},
+    {false, POINT_RAW},
+};
+
+/* With one of the kind's ways to name the curve. *rv as by create_public_once(). */
+static bool create_public_with(struct key_pair *pair, const struct key_kind *kind,
+                               const EVP_PKEY *pkey, CK_RV *first, CK_RV *rv)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(public_variants); i++) {
+        if (!create_public_once(pair, kind, pkey, public_variants[i].form, public_variants[i].all,
+                                rv))
+            return false;
+        if (!template_refused(*rv))
+            break;
+        *first = *first == CKR_OK ? *rv : *first;
+    }
+    return true;
+}
+
+/* The first refusal is the one that tells; the others are of what was tried instead. */
 enum token_error key_object_create_public(struct key_pair *pair, const struct key_kind *kind,
                                           const EVP_PKEY *pkey, struct problem *problem)
 {
-    static const CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
-    CK_RV rv = CKR_OK;
-    for (int all = 1; all >= 0; all--) {
-        struct number_store store = {.used = 0};
-        struct template template = {0};
-        template_add(&template, CKA_CLASS, &class, sizeof(class));
-        template_add(&template, CKA_KEY_TYPE, &kind->key_type, sizeof(kind->key_type));
-        template_add_public(&template, all == 1);
-        key_pair_add_names(pair, &template);
-        if (!add_public_numbers(pkey, kind, &store, &template))
-            return openssl_failed("reading the public key's numbers", problem);
-        rv = pair->session.functions->C_CreateObject(pair->session.handle, template.attributes,
-                                                     template.count, &pair->public_handle);
-        if (!template_refused(rv))
+    CK_RV first = CKR_OK, rv = CKR_GENERAL_ERROR;
+    for (size_t i = 0; i < KEY_KIND_PARAMS_MAX && template_refused(rv); i++) {
+        if (i > 0 && kind->params[i] == NULL)
             break;
+        pair->params = i;
+        if (!create_public_with(pair, kind, pkey, &first, &rv))
+            return openssl_failed("reading the public key's numbers", problem);
     }
-    return rv == CKR_OK ? TOKEN_OK
-                        : token_error_of(pair->token, rv, "creating the public key", problem);
+    if (rv == CKR_OK)
+        return TOKEN_OK;
+    return token_error_of(pair->token, template_refused(rv) ? first : rv, "creating the public key",
+                          problem);
 }

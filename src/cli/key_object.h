@@ -9,11 +9,14 @@
 #include "cli/key_kind.h"
 #include "cli/key_pair.h"
 
-/* With C_CreateObject: the module sees the key. On success pair->private_handle is set. */
+/*
+ * With C_CreateObject: the module sees the key. On success pair->private_handle is set. After the
+ * public key, with which it is found out how the token has the curve named.
+ */
 enum token_error key_object_create_private(struct key_pair *pair, const struct key_kind *kind,
                                            const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
 
-/* Creates the public key object; sets pair->public_handle. */
+/* Creates the public key object; sets pair->public_handle and pair->params. */
 enum token_error key_object_create_public(struct key_pair *pair, const struct key_kind *kind,
                                           const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
 

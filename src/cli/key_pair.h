@@ -15,6 +15,7 @@ struct key_pair {
     const char *name;
     bool decrypts;                   /* as well as signs */
     uint8_t cka_id[NEW_CKA_ID_SIZE]; /* random */
+    size_t params; /* which of the key_kind's the token takes, once it has the public key */
     CK_OBJECT_HANDLE private_handle, public_handle;
 };
 

@@ -22,13 +22,18 @@ static const struct flag decrypt_flags[] = {
 };
 
 static const struct flag public_flags[] = {
-    {CKA_TOKEN, CK_TRUE, true},
-    {CKA_VERIFY, CK_TRUE, true},
-    {CKA_PRIVATE, CK_FALSE, false},
-    {CKA_WRAP, CK_FALSE, false},
+    {CKA_TOKEN, CK_TRUE, true},     {CKA_VERIFY, CK_TRUE, true},
+    {CKA_PRIVATE, CK_FALSE, false}, {CKA_WRAP, CK_FALSE, false},
+    {CKA_DERIVE, CK_FALSE, false},  {CKA_VERIFY_RECOVER, CK_FALSE, false},
+};
+
+/*
+ * NSS has a new pair that decrypts encrypt something, and destroys it where its public key may not
+ * (nss, lib/softoken/pkcs11c.c, sftk_PairwiseConsistencyCheck).
+ */
+static const struct flag encrypt_flags[] = {
     {CKA_ENCRYPT, CK_FALSE, false},
-    {CKA_DERIVE, CK_FALSE, false},
-    {CKA_VERIFY_RECOVER, CK_FALSE, false},
+    {CKA_ENCRYPT, CK_TRUE, false},
 };
 
 static const struct flag session_unwrap_flags[] = {
@@ -57,8 +62,9 @@ void template_add_private(struct template *template, bool decrypts, bool all)
     add_flags(template, private_flags, ARRAY_SIZE(private_flags), all);
 }
 
-void template_add_public(struct template *template, bool all)
+void template_add_public(struct template *template, bool decrypts, bool all)
 {
+    add_flags(template, &encrypt_flags[decrypts ? 1 : 0], 1, all);
     add_flags(template, public_flags, ARRAY_SIZE(public_flags), all);
 }
 

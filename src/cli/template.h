@@ -32,7 +32,7 @@ void template_add(struct template *template, CK_ATTRIBUTE_TYPE type, const void 
  * what we never use (`all` false).
  */
 void template_add_private(struct template *template, bool decrypts, bool all);
-void template_add_public(struct template *template, bool all);
+void template_add_public(struct template *template, bool decrypts, bool all);
 
 /* A private key or secret key for this session alone, which can only unwrap others. */
 void template_add_session_unwrap(struct template *template);

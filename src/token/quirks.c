@@ -66,7 +66,7 @@ size_t quirk_point_write(enum quirk_point_form form, const uint8_t *point, size_
         write_header(&writer, DER_BIT_STRING, point_size + 1);
         writer_u8(&writer, 0);
         break;
-    case POINT_RAW: /* PKCS#11 v2.20 could be read so, and some devices still do */
+    case POINT_RAW: /* PKCS#11 v3.1 2.3.5, for Ed25519, as NSS has it; v2.20 could be read so */
     case POINT_FORMS:
         break;
     }
