@@ -46,8 +46,12 @@ fuzz:
 lint:
 	@tools/lint
 
+# RELEASES='trixie sid': these only
+distributions:
+	@tools/test-distributions $(RELEASES)
+
 clean:
-	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-analyzer
+	rm -rf $(BUILD) $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-analyzer $(BUILD)-distributions
 
 help:
 	@echo 'make            build into $(BUILD)/'
@@ -57,8 +61,9 @@ help:
 	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
 	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
 	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
+	@echo 'make distributions  as root: make test on Debian 12, 13 and sid, in roots of their own'
 	@echo 'make lint       clang-format, cppcheck, clang-tidy and the analysers'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test bench soak fuzz lint clean help
+.PHONY: all install demo demo-stop test bench soak fuzz distributions lint clean help
