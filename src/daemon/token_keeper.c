@@ -56,12 +56,14 @@ struct token_keeper {
     struct token_keeper_settings settings;
     const char *name;
     pthread_t thread;
+    struct token_keeper *next; /* in `keepers` */
 
     pthread_mutex_t lock; /* covers all that follows */
     pthread_cond_t changed;
     enum token_keeper_state state;
     bool settled; /* its keys are known, or it has failed */
     bool lost, condemned, stopping, rescan;
+    bool doubted;            /* another token of its module cannot be opened */
     atomic_bool flapping;    /* it was lost soon after it had come up, more than once in a row */
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
@@ -80,6 +82,10 @@ struct token_keeper {
     struct problem scan_problem; /* logged last */
     uint64_t scan_pause;         /* before the next one, in ms */
 };
+
+/* All of this process: none is ever taken out. */
+static pthread_mutex_t keepers_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct token_keeper *keepers;
 
 static uint64_t within(uint64_t pause, uint64_t first, uint64_t max)
 {
@@ -170,6 +176,7 @@ static bool bring_up(struct token_keeper *keeper, enum token_error *error, bool 
     keeper->away_since = 0;
     keeper->lost = false;
     keeper->rescan = false;
+    keeper->doubted = false;
     keeper->slow = false;
     pthread_mutex_unlock(&keeper->lock);
     set_state(keeper, TOKEN_READY, &(struct problem){.text = ""});
@@ -281,6 +288,17 @@ static void settle_down(struct token_keeper *keeper)
                STABLE_MS / 1000);
 }
 
+/* The lock is held, but not during the call. */
+static void check_doubted(struct token_keeper *keeper)
+{
+    struct problem problem;
+    keeper->doubted = false;
+    pthread_mutex_unlock(&keeper->lock);
+    if (token_check(keeper->token, &problem) == TOKEN_UNAVAILABLE)
+        token_keeper_lost(keeper, keeper->epoch, &problem);
+    pthread_mutex_lock(&keeper->lock);
+}
+
 /* The lock is held, but not during the scan. */
 static void scan_again(struct token_keeper *keeper)
 {
@@ -301,7 +319,9 @@ static void guard(struct token_keeper *keeper, struct problem *problem)
     uint64_t stable = clock_now_ms() + STABLE_MS;
     pthread_mutex_lock(&keeper->lock);
     while (!keeper->lost && !keeper->stopping) {
-        if (keeper->rescan)
+        if (keeper->doubted)
+            check_doubted(keeper);
+        else if (keeper->rescan)
             scan_again(keeper);
         else if (!keeper->flapping)
             pthread_cond_wait(&keeper->changed, &keeper->lock);
@@ -356,6 +376,25 @@ static void go_down(struct token_keeper *keeper, struct retry *retry, const stru
     log_error("%s%s", problem->text, retry->due == 0 ? "" : " (tried again by and by)");
 }
 
+/*
+ * The module may have to be initialised anew, as p11-kit's client when its server has died, and is
+ * not while another token of it is open: one that nobody uses does not show that it is lost.
+ */
+static void doubt_others_of_module(const struct token_keeper *keeper)
+{
+    const char *module = keeper->settings.config->settings.module;
+    pthread_mutex_lock(&keepers_lock);
+    for (struct token_keeper *other = keepers; other != NULL; other = other->next) {
+        if (other == keeper || strcmp(other->settings.config->settings.module, module) != 0)
+            continue;
+        pthread_mutex_lock(&other->lock);
+        other->doubted = true;
+        pthread_cond_broadcast(&other->changed);
+        pthread_mutex_unlock(&other->lock);
+    }
+    pthread_mutex_unlock(&keepers_lock);
+}
+
 static void opening_failed(struct token_keeper *keeper, struct retry *retry, bool login_failed,
                            bool final, const struct problem *problem)
 {
@@ -390,6 +429,8 @@ static void live(struct token_keeper *keeper, struct retry *retry)
     bool login_failed = false;
     if (!bring_up(keeper, &error, &login_failed, &problem)) {
         bool final = error == TOKEN_PIN_INCORRECT || error == TOKEN_PIN_LOCKED;
+        if (error == TOKEN_UNAVAILABLE)
+            doubt_others_of_module(keeper);
         opening_failed(keeper, retry, login_failed, final, &problem);
         return;
     }
@@ -442,11 +483,16 @@ struct token_keeper *token_keeper_new(const struct token_keeper_settings *settin
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_cond_init(&keeper->changed, NULL);
     int error = pthread_create(&keeper->thread, NULL, run, keeper);
-    if (error == 0)
-        return keeper;
-    free(keeper);
-    errno = error;
-    return NULL;
+    if (error != 0) {
+        free(keeper);
+        errno = error;
+        return NULL;
+    }
+    pthread_mutex_lock(&keepers_lock);
+    keeper->next = keepers;
+    keepers = keeper;
+    pthread_mutex_unlock(&keepers_lock);
+    return keeper;
 }
 
 bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline)

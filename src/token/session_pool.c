@@ -187,6 +187,17 @@ enum token_error session_pool_check(struct token *token, struct token_session *s
     return token_error_of(token, rv, "using a session", problem);
 }
 
+enum token_error token_check(struct token *token, struct problem *problem)
+{
+    struct token_session session;
+    enum token_error error = token_session_take(token, clock_now_ms(), &session, problem);
+    if (error != TOKEN_OK)
+        return error;
+    error = session_pool_check(token, &session, problem);
+    token_session_return(token, &session, error != TOKEN_OK);
+    return error;
+}
+
 /* Errors of C_SignInit and C_DecryptInit that say something of the key or the mechanism alone. */
 static bool session_is_whole(CK_RV rv)
 {

@@ -112,6 +112,12 @@ enum token_error token_session_take(struct token *token, uint64_t deadline,
 void token_session_return(struct token *token, struct token_session *session, bool broken);
 
 /*
+ * Sees that the token is there and we are logged in. TOKEN_NO_SESSION: its users will see, for all
+ * sessions are in use.
+ */
+enum token_error token_check(struct token *token, struct problem *problem) MUST_USE;
+
+/*
  * How many sessions were opened so far. Behind each new one may be a device that was away and has
  * numbered its objects anew: what was known of a handle before must be shown again.
  */
