@@ -38,6 +38,13 @@ soak: all
 	@tools/install-packages build nginx test
 	@tools/soak --seconds $(SOAK_SECONDS)
 
+# Where Debian has none of a token's packages, it is skipped by name.
+tokens: all
+	@tools/install-packages build nginx demo test tokens
+	@tools/install-packages tokens-13 || true
+	@IMMURE_BUILD=$(CURDIR)/$(BUILD) /usr/bin/python3 -m pytest -p no:cacheprovider -ra \
+	    --tokens-table $(BUILD)/tokens.md tests/e2e/test_tokens.py
+
 # FUZZ_SECONDS=3600: an hour a target
 fuzz:
 	@tools/install-packages build fuzz
@@ -60,10 +67,11 @@ help:
 	@echo 'make test       as root: install what is missing and run every test'
 	@echo 'make bench      as root: measure; with BENCH=--quick in two minutes'
 	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
+	@echo 'make tokens     as root: with each token that Debian has; the table is $(BUILD)/tokens.md'
 	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
 	@echo 'make distributions  as root: make test on Debian 12, 13 and sid, in roots of their own'
 	@echo 'make lint       clang-format, cppcheck, clang-tidy and the analysers'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test bench soak fuzz distributions lint clean help
+.PHONY: all install demo demo-stop test bench soak tokens fuzz distributions lint clean help

@@ -60,23 +60,8 @@ def old_web(decrypting, make_nginx, old):
     return nginx.configure((old.host, SERVER + certificate_lines(old))).start()
 
 
-def call(immured, key, operation, payload, **fields):
-    """As a client does: the key is introduced when it has to be."""
-    with wire.Connection(immured.socket) as connection:
-        request = wire.request(operation, payload, key_id=key.id, **fields)
-        reply = connection.call(request)
-        for _ in range(3):
-            if reply.status != wire.UNKNOWN_KEY:
-                break
-            spki = run("openssl", "pkey", "-pubin", "-in", key.public_key, "-outform", "DER").stdout
-            found = connection.call(wire.request(wire.FIND_KEY, b"\x03" + spki, key_id=key.id))
-            assert found.status == wire.OK, found
-            reply = connection.call(request)
-        return reply
-
-
 def premaster_of(immured, key, ciphertext, version=robot.TLS12):
-    reply = call(immured, key, wire.TLS12_RSA_PREMASTER, version + ciphertext)
+    reply = wire.call(immured, key, wire.TLS12_RSA_PREMASTER, version + ciphertext)
     assert reply.status == wire.OK, reply
     assert len(reply.payload) == 48 and reply.payload[:2] == version
     return reply.payload
@@ -222,7 +207,7 @@ def test_asked_with_another_version_a_right_ciphertext_answers_as_a_wrong_one(de
 
 def test_general_decryption_gives_messages_and_for_wrong_padding_always_the_same(decrypting, old):
     key = robot.PublicKey(old.public_key)
-    decrypt = lambda ciphertext: call(decrypting, old, wire.RSA_DECRYPT, ciphertext)
+    decrypt = lambda ciphertext: wire.call(decrypting, old, wire.RSA_DECRYPT, ciphertext)
     for message in (b"", b"m", os.urandom(48), os.urandom(key.size - 11)):
         assert decrypt(key.padded(message))[:2] == (wire.OK, message)
     wrong = key.padded(b"secret", start=b"\x00\x01")
@@ -235,12 +220,12 @@ def test_what_is_no_ciphertext_is_refused_and_so_are_other_keys(decrypting, old,
     key = robot.PublicKey(old.public_key)
     for operation, before in ((wire.TLS12_RSA_PREMASTER, robot.TLS12), (wire.RSA_DECRYPT, b"")):
         for name, bad in {**key.impossible_ones(), "short": bytes(255), "empty": b""}.items():
-            reply = call(decrypting, old, operation, before + bad)
+            reply = wire.call(decrypting, old, operation, before + bad)
             assert reply.status == wire.MESSAGE_REFUSED and b"no ciphertext" in reply.payload, name
         for other in ("p256", "ed25519"):
-            reply = call(decrypting, keys[other], operation, before + bytes(256))
+            reply = wire.call(decrypting, keys[other], operation, before + bytes(256))
             assert reply.status == wire.UNSUPPORTED_SCHEME, reply
-    assert call(decrypting, old, wire.TLS12_RSA_PREMASTER, b"\x03").status == wire.MESSAGE_REFUSED
+    assert wire.call(decrypting, old, wire.TLS12_RSA_PREMASTER, b"\x03").status == wire.MESSAGE_REFUSED
 
 
 @pytest.mark.parametrize("use", ("tls-server", "sign", "tls12-rsa-decrypt", "decrypt"))
@@ -251,7 +236,7 @@ def test_each_use_decrypts_what_it_is_for(make_immured, token, old, use):
         ("tls12-rsa-decrypt", wire.TLS12_RSA_PREMASTER, robot.TLS12),
         ("decrypt", wire.RSA_DECRYPT, b""),
     ):
-        reply = call(immured, old, operation, before + ciphertext)
+        reply = wire.call(immured, old, operation, before + ciphertext)
         if use == needed:
             assert reply.status == wire.OK
         else:
@@ -318,7 +303,7 @@ def test_a_token_that_decrypts_wrongly_is_not_used_any_more(
     ciphertext = robot.PublicKey(old.public_key).padded(secret)
     assert at_first or premaster_of(immured, old, ciphertext) == secret
     modules[0].set("wrong", "drop")
-    reply = call(immured, old, wire.TLS12_RSA_PREMASTER, robot.TLS12 + ciphertext)
+    reply = wire.call(immured, old, wire.TLS12_RSA_PREMASTER, robot.TLS12 + ciphertext)
     assert reply.status == wire.TOKEN_FAILED and b"decrypted wrongly" in reply.payload
     wait_until(lambda: immured.token_status()["state"] == "down", "the end of the token's use")
 

@@ -31,10 +31,14 @@ class Key:
         return f"{self.name}.immure.test"
 
     @cached_property
+    def spki(self):
+        """The SubjectPublicKeyInfo, DER."""
+        return run("openssl", "pkey", "-pubin", "-in", self.public_key, "-outform", "DER").stdout
+
+    @cached_property
     def id(self):
         """Its name on the wire: SHA-256 of the SubjectPublicKeyInfo."""
-        der = run("openssl", "pkey", "-pubin", "-in", self.public_key, "-outform", "DER").stdout
-        return hashlib.sha256(der).digest()
+        return hashlib.sha256(self.spki).digest()
 
 
 class Authority:

@@ -79,6 +79,8 @@ class SoftToken:
 class Immured:
     """An immured with a configuration of its own: `sections` is all but [immured]."""
 
+    as_owner = staticmethod(as_daemon)  # the command, run as whoever has the token
+
     def __init__(self, stage, directory, sections, env):
         directory.mkdir(exist_ok=True)
         shutil.chown(directory, DAEMON_USER, DAEMON_USER)
@@ -99,7 +101,7 @@ class Immured:
     def start(self, timeout=10):
         before = len(self.log())
         with open(self.log_file, "ab") as log:
-            self.process = self.spawn(as_daemon(self.stage.immured, "-c", self.conf), log)
+            self.process = self.spawn(self.as_owner(self.stage.immured, "-c", self.conf), log)
         wait_until(self.is_listening, f"immured on {self.socket}")
         # A SoftHSM login rewrites a file, and another process that opens the token just then
         # finds none. So nobody else does until the token is up, or known not to come up.
@@ -167,7 +169,7 @@ class Immured:
 
     def cli(self, *arguments, status=0, input="", timeout=120):
         """immure as the token's owner."""
-        command = as_daemon(self.stage.immure, *arguments)
+        command = self.as_owner(self.stage.immure, *arguments)
         return run(*command, env=self.env, status=status, input=input, timeout=timeout)
 
 
