@@ -19,6 +19,7 @@ from harness.haproxy import Haproxy  # noqa: E402
 from harness.nginx import Nginx, module_lines  # noqa: E402
 from harness.pki import Authority  # noqa: E402
 from harness.process import children, run  # noqa: E402
+from harness.server import Site  # noqa: E402
 from harness.stage import Stage  # noqa: E402
 from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_user  # noqa: E402
 
@@ -236,11 +237,11 @@ class Lab:
                 env = self.stage.host_env(conf)
             settings = ["tune.ssl.cachesize 0", "maxconn 8192"]
             settings += ["ssl-mode-async"] if variant == HAPROXY_ASYNC else []
-            pairs = [
-                (k.certificate, k.file if variant == HAPROXY_FILE else k.reference)
+            sites = [
+                Site(k.host, k.certificate, k.file if variant == HAPROXY_FILE else k.reference)
                 for k in self.keys.values()
             ]
-            haproxy = Haproxy(directory, env, pairs, settings, "no-tls-tickets backlog 4096")
+            haproxy = Haproxy(directory, env, sites, settings, "no-tls-tickets backlog 4096")
             self.cleanup.callback(haproxy.stop)
             return haproxy.start()
 

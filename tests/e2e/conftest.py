@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness import tokens_table
+from harness import results, tokens_table
 from harness.nginx import Nginx, certificate_lines, module_lines
 from harness.pki import KEY_TYPES, Authority, make_key
 from harness.process import run
@@ -19,10 +19,12 @@ HOSTS = Path(__file__).parent / "hosts"
 
 def pytest_addoption(parser):
     parser.addoption("--tokens-table", metavar="FILE", help="write what test_tokens.py found")
+    parser.addoption("--tables", metavar="FILE", help="write the tables of what the tests found")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: left out of the run under sanitizers, as too slow or not possible")
+    config.addinivalue_line("markers", "cell(titles, row, column): where its result is in the tables")
 
 
 def pytest_collection_modifyitems(items):
@@ -40,6 +42,7 @@ def pytest_runtest_makereport(item):
     """With a failed test, shows the end of the log of each server that it used."""
     report = (yield).get_result()
     tokens_table.note(item, report)
+    results.note(item, report)
     if report.failed:
         for name, fixture in getattr(item, "funcargs", {}).items():
             if hasattr(fixture, "log"):
@@ -51,6 +54,12 @@ def pytest_terminal_summary(terminalreporter, config):
     if path := config.getoption("--tokens-table"):
         with open(path, "w", encoding="utf-8") as file:
             tokens_table.write(reports, file)
+
+
+def pytest_sessionfinish(session):
+    if path := session.config.getoption("--tables"):
+        with open(path, "w", encoding="utf-8") as file:
+            results.write(file)
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,12 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness.apache import APACHE, Apache
+from harness.apache import APACHE, Apache, one_process
 from harness.clients import curl, s_client
 from harness.haproxy import HAPROXY, Haproxy
 from harness.load import handshakes, leave_in_the_middle, many_handshakes, most_in_flight
 from harness.process import descriptors, wait_until
+from harness.server import sites
 
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
 SLOW_MS = 300
@@ -39,9 +40,9 @@ def start(stage, directory):
 
 @pytest.fixture
 def start_haproxy(start, keys):
-    pairs = [(key.certificate, key.reference) for key in (keys["p256"], keys["rsa2048"])]
+    served = sites(keys["p256"], keys["rsa2048"])
     return lambda immured: start(
-        immured, lambda directory, env: Haproxy(directory, env, pairs, ["ssl-mode-async"])
+        immured, lambda directory, env: Haproxy(directory, env, served, ["ssl-mode-async"])
     )
 
 
@@ -85,7 +86,7 @@ def test_haproxy_under_load_fails_no_handshake_while_clients_leave(make_slow, st
 @pytest.mark.parametrize("key_type", ("p256", "rsa2048", "ed25519"))
 def test_apache_serves_with_a_reference_in_place_of_the_key(immured, start, authority, keys, key_type):
     key = keys[key_type]
-    apache = start(immured, lambda directory, env: Apache(directory, env, key))
+    apache = start(immured, lambda directory, env: Apache(directory, env, sites(key)))
     for version in ("1.2", "1.3"):
         options = (f"--tlsv{version}", "--tls-max", version)
         assert curl(authority, apache.port, key.host, *options, path="/page") == "served"
@@ -95,6 +96,8 @@ def test_apache_serves_with_a_reference_in_place_of_the_key(immured, start, auth
 @needs(APACHE)
 def test_apaches_threads_sign_at_the_same_time(make_slow, start, authority, keys):
     slow, key, threads = make_slow(SLOW_MS), keys["p256"], 12
-    apache = start(slow, lambda directory, env: Apache(directory, env, key))
+    limits = one_process(threads + 4)
+    make = lambda directory, env: Apache(directory, env, sites(key), limits=limits)
+    apache = start(slow, make)
     work = lambda: many_handshakes(authority, apache.port, key.host, threads)
     assert most_in_flight(slow, work) == threads, "one of them waited for another"

@@ -26,6 +26,7 @@ from harness.nginx import Nginx, certificate_lines
 from harness.pki import ALGORITHMS, import_key
 from harness.private_numbers import forms_of_key, forms_of_pin
 from harness.process import children
+from harness.server import sites
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, Immured, SoftToken, as_daemon
 
@@ -112,8 +113,8 @@ def test_haproxy_has_no_private_key_and_no_pin_in_its_memory(
     vault, stage, directory, authority, search_all
 ):
     conf = stage.write_openssl_conf(directory / "openssl.cnf", vault.immured.socket)
-    pairs = [(key.certificate, key.reference) for key in vault.keys.values()]
-    haproxy = Haproxy(directory / "haproxy", stage.host_env(conf), pairs, ["ssl-mode-async"]).start()
+    served = sites(*vault.keys.values())
+    haproxy = Haproxy(directory / "haproxy", stage.host_env(conf), served, ["ssl-mode-async"]).start()
     try:
         with signed_by(vault.immured, MANY):
             shake_hands(authority, haproxy.port, vault.keys, HANDSHAKES)

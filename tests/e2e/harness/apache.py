@@ -1,12 +1,17 @@
-"""Debian's Apache with mpm_event: one process, whose threads run as www-data."""
+"""Debian's Apache httpd with mod_ssl; what serves runs as www-data."""
 
 import signal
-import subprocess
 
-from .process import children, end, free_port, is_listening, wait_until
+from .server import Server
 
 APACHE = "/usr/sbin/apache2"
 MODULES = "/usr/lib/apache2/modules"
+# By multi-processing module: how many processes and threads there are.
+MPMS = {
+    "prefork": "StartServers 4\nServerLimit 16\nMaxRequestWorkers 16\n",
+    "worker": "StartServers 2\nServerLimit 8\nThreadsPerChild 4\nMaxRequestWorkers 32\n",
+    "event": "StartServers 2\nServerLimit 8\nThreadsPerChild 4\nMaxRequestWorkers 32\n",
+}
 
 CONFIGURATION = """
 {modules}
@@ -18,59 +23,53 @@ ErrorLog {directory}/error.log
 DocumentRoot {directory}/pages
 User www-data
 Group www-data
-StartServers 1
-ServerLimit 1
-ThreadsPerChild {threads}
-MaxRequestWorkers {threads}
+{limits}
 Listen 127.0.0.1:{port}
-SSLEngine on
 SSLSessionTickets off
-SSLCertificateFile {key.certificate}
-SSLCertificateKeyFile {key.reference}
+{extra}
+{hosts}
+"""
+
+HOST = """
+<VirtualHost 127.0.0.1:{port}>
+    ServerName {site.host}
+    SSLEngine on
+    SSLCertificateFile {site.certificate}
+    SSLCertificateKeyFile {site.key}
+</VirtualHost>
 """
 
 
-class Apache:
-    """It serves the page "/page", over TLS with this key alone."""
+def one_process(threads):
+    """The limits with which all threads are in one process."""
+    return (
+        f"StartServers 1\nServerLimit 1\nThreadsPerChild {threads}\nMaxRequestWorkers {threads}\n"
+    )
 
-    def __init__(self, directory, env, key, threads=16):
-        (directory / "pages").mkdir(parents=True)
-        (directory / "pages/page").write_text("served")
-        self.directory = directory
-        self.env = env
-        self.port = free_port()
-        self.process = None
+
+class Apache(Server):
+    """`extra`: lines of the configuration besides, for all hosts."""
+
+    ask_reload = signal.SIGUSR1  # a graceful restart
+
+    def __init__(self, directory, env, sites, mpm="event", limits=None, extra=""):
+        self.mpm = mpm
+        self.limits = limits or MPMS[mpm]
+        self.extra = extra
+        super().__init__(directory, env, sites)
+
+    def configure(self, sites):
         modules = "\n".join(
             f"LoadModule {name}_module {MODULES}/mod_{name}.so"
-            for name in ("mpm_event", "authz_core", "ssl")
+            for name in (f"mpm_{self.mpm}", "authz_core", "ssl")
         )
-        (directory / "apache.conf").write_text(
+        self.conf.write_text(
             CONFIGURATION.format(
-                modules=modules, directory=directory, threads=threads, port=self.port, key=key
+                modules=modules, directory=self.directory, limits=self.limits, port=self.port,
+                extra=self.extra,
+                hosts="".join(HOST.format(port=self.port, site=site) for site in sites),
             )
         )
 
-    def start(self):
-        with open(self.directory / "output.log", "wb") as output:
-            self.process = subprocess.Popen(
-                [APACHE, "-DFOREGROUND", "-f", self.directory / "apache.conf"],
-                env=self.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )
-        wait_until(self._listens, "apache")
-        return self
-
-    def _listens(self):
-        assert self.process.poll() is None, self.log()
-        return is_listening(self.port)
-
-    def pids(self):
-        return [self.process.pid, *children(self.process.pid)]
-
-    def stop(self):
-        if self.process is not None:
-            end(self.process.pid, signal.SIGTERM)
-            self.process.wait()
-
-    def log(self):
-        paths = (self.directory / "output.log", self.directory / "error.log")
-        return "".join(path.read_text(errors="replace") for path in paths if path.exists())
+    def command(self):
+        return APACHE, "-DFOREGROUND", "-f", self.conf

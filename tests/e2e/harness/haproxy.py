@@ -2,9 +2,9 @@
 
 import signal
 import socket
-import subprocess
 
-from .process import children, end, free_port, wait_until
+from .process import wait_until
+from .server import Server
 
 HAPROXY = "/usr/sbin/haproxy"
 
@@ -12,6 +12,7 @@ CONFIGURATION = """
 global
     {settings}
     nbthread {threads}
+    stats socket {directory}/admin mode 600 level admin
     user www-data
     group www-data
 defaults
@@ -25,52 +26,56 @@ frontend f
 """
 
 
-class Haproxy:
-    """`certificates`: pairs of a certificate and its key or reference; the first is the default."""
+class Haproxy(Server):
+    """`settings`: lines of the global section besides."""
 
-    def __init__(self, directory, env, certificates, settings=(), options="", threads=2):
-        directory.mkdir()
-        self.env = env
-        self.port = free_port()
-        self.conf = directory / "haproxy.cfg"
-        self.log_file = directory / "haproxy.log"
-        self.process = None
-        bundles = [directory / f"{number}.pem" for number in range(len(certificates))]
-        for bundle, pair in zip(bundles, certificates):
-            bundle.write_bytes(b"".join(path.read_bytes() for path in pair))
+    ask_reload = signal.SIGUSR2  # of a master
+
+    def __init__(self, directory, env, sites, settings=(), options="", threads=2, master=False):
+        self.settings = "\n    ".join(settings)
+        self.options = options
+        self.threads = threads
+        self.master = master
+        super().__init__(directory, env, sites)
+
+    def configure(self, sites):
+        self.files = self.bundles(sites)
         self.conf.write_text(
             CONFIGURATION.format(
-                settings="\n    ".join(settings), threads=threads, port=self.port, options=options,
-                certificates=" ".join(f"crt {bundle}" for bundle in bundles),
+                settings=self.settings, threads=self.threads, directory=self.directory,
+                port=self.port, options=self.options,
+                certificates=" ".join(f"crt {file}" for file in self.files),
             )
         )
 
+    def command(self):
+        return HAPROXY, *(["-W"] if self.master else []), "-f", self.conf
+
     def start(self):
-        with open(self.log_file, "wb") as output:
-            self.process = subprocess.Popen(
-                [HAPROXY, "-f", self.conf], env=self.env, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, start_new_session=True,
-            )
-        wait_until(self._accepts, "haproxy")
+        super().start()
+        wait_until(lambda: self.loads() or not self.master, "haproxy's master")
         return self
 
-    def _accepts(self):
-        assert self.is_up(), self.log()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def loads(self):
+        """How often the master has taken a configuration; before it has, it is deaf to signals."""
+        return self.log().count("Loading success")
 
-    def is_up(self):
-        return self.process.poll() is None
+    def reload(self):
+        before = self.loads()
+        super().reload()
+        wait_until(lambda: self.loads() > before, "haproxy's master")
 
-    def pids(self):
-        return [self.process.pid, *children(self.process.pid)]
+    def ask(self, command):
+        """What the runtime API answers."""
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(str(self.directory / "admin"))
+            admin.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: admin.recv(4096), b"")).decode()
 
-    def stop(self):
-        if self.process is None:
-            return
-        for pid in reversed(self.pids()):
-            end(pid, signal.SIGTERM)
-        self.process.wait()
-
-    def log(self):
-        return self.log_file.read_text(errors="replace")
+    def set_certificate(self, site):
+        """Replaces the first certificate and its key by way of the runtime API."""
+        bundle = site.certificate.read_text() + site.key.read_text()
+        answer = self.ask(f"set ssl cert {self.files[0]} <<\n{bundle}")
+        assert "Transaction created" in answer, answer
+        answer = self.ask(f"commit ssl cert {self.files[0]}")
+        assert "Success!" in answer, answer
