@@ -78,8 +78,13 @@ bool public_key_of_rsa(const uint8_t *modulus, size_t modulus_size, const uint8_
     return done;
 }
 
+/* X9.62 4.3.6. OpenSSL reads the hybrid form as well, and writes it in this one. */
+#define POINT_UNCOMPRESSED 0x04
+
 bool public_key_of_point(const struct group *group, const uint8_t *point, struct public_key *key)
 {
+    if (group->type == KEY_TYPE_EC && point[0] != POINT_UNCOMPRESSED)
+        return false;
     ERR_set_mark();
     *key = (struct public_key){.type = group->type, .bits = group->bits};
     EVP_PKEY *pkey =
