@@ -1,5 +1,6 @@
 """The documents: their commands are run, or say why not; their links and tests are there."""
 
+import json
 import re
 import shutil
 
@@ -10,6 +11,8 @@ from harness.throwaway import Throwaway
 README, GUIDES = PROJECT / "README.md", PROJECT / "doc/guides"
 STEPS = "Your own token, step by step"
 TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
+ACME_CLIENTS = ("certbot", "lego", "dehydrated", "pebble")
+ACME = "https://localhost:14000/dir"
 CA = "/usr/local/share/ca-certificates/e2e.crt"
 SERIAL_2027 = "openssl x509 -in /etc/ssl/www-2027.crt -noout -serial"
 SERIAL = """openssl s_client -connect www.example.com:443 </dev/null 2>/dev/null |
@@ -61,7 +64,8 @@ def follow(system, document, section=None):
         if section in (None, block.section) and block.note[0] == "run by CI":
             if block.file:
                 append = "end of" in block.before or "haproxy.cfg" in block.before
-                system.write(block.file, block.text, append=append)
+                mode = 0o755 if block.text.startswith("#!") else 0o644
+                system.write(block.file, block.text, mode, append)
             elif block.is_commands:
                 cwd = PROJECT if "make install" in block.text else "/root"
                 system.run(block.text, cwd=cwd, timeout=300)
@@ -82,6 +86,11 @@ def certify(system, key):
         f"""openssl x509 -req -in {key}.csr -CA {CA} -CAkey ca.key -copy_extensions copy -days 2 \\
             -out /etc/ssl/{key}.crt 2>/dev/null"""
     )
+
+
+def grant(system, text):
+    system.write("/etc/immure/immure.conf", f"\n{text}\n", append=True)
+    system.run("kill -HUP $(pgrep --oldest --exact immured); sleep 1")
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +141,8 @@ def test_apache_guide(system):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not here")
 def test_haproxy_guide(system):
-    grant = "\n[grant haproxy]\ngroup = haproxy\nkeys = *\n"
-    system.write("/etc/immure/immure.conf", grant, append=True)
-    system.run("""kill -HUP $(pgrep --oldest --exact immured); sleep 1
-        mkdir -p /run/haproxy /var/lib/haproxy/run/immure
+    grant(system, "[grant haproxy]\ngroup = haproxy\nkeys = *")
+    system.run("""mkdir -p /run/haproxy /var/lib/haproxy/run/immure
         mount --bind /run/immure /var/lib/haproxy/run/immure""")  # BindPaths= of the guide
     system.run("""runuser -u immure -- immure key generate www-2027 --type p256
         immure csr www-2027 --san www.example.com -o www-2027.csr
@@ -144,3 +151,51 @@ def test_haproxy_guide(system):
     follow(system, GUIDES / "haproxy.md")
     assert is_served(system)
     assert system.run(SERIAL).text == system.run(SERIAL_2027).text, "the new key is not in use"
+    system.run("kill $(cat /run/haproxy.pid); sleep 1")
+
+
+def start_acme_server(system):
+    """pebble, which this host trusts and which its clients ask; not slow and odd on purpose."""
+    system.run(
+        """openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \\
+            -addext subjectAltName=DNS:localhost -keyout acme.key -out acme.csr 2>/dev/null"""
+    )
+    certify(system, "acme")
+    settings = {
+        "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
+        "certificate": "/etc/ssl/acme.crt", "privateKey": "/root/acme.key", "httpPort": 80,
+    }
+    system.write("/root/pebble.json", json.dumps({"pebble": settings}))
+    system.run(
+        f"""export PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=0
+        setsid pebble -config pebble.json >pebble.log 2>&1 </dev/null &
+        for _ in $(seq 100); do curl -sf -o /dev/null {ACME} && break; sleep 0.1; done
+        curl -sS https://localhost:15000/roots/0 >/usr/local/share/ca-certificates/pebble.crt
+        update-ca-certificates >/dev/null 2>&1"""
+    )
+    client = f"server = {ACME}\nagree-tos = true\nemail = e@e2e.test\n"
+    system.write("/etc/letsencrypt/cli.ini", client)
+    system.write("/etc/dehydrated/conf.d/server.sh", f"CA={ACME}\n")
+    lego = f'#!/bin/sh\nexec /usr/bin/lego --server {ACME} "$@"\n'
+    system.write("/usr/local/bin/lego", lego, 0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(shutil.which, ACME_CLIENTS)), reason=f"not all are here of {', '.join(ACME_CLIENTS)}"
+)
+def test_certificates_guide(system):
+    follow(system, GUIDES / "nginx.md")
+    grant(system, "[grant requests]\nuser = root\nkeys = www\nuse = csr")
+    start_acme_server(system)
+    follow(system, GUIDES / "certificates.md")
+    for _ in range(2):
+        system.run("renew-www")
+    assert "Pebble" in system.run("openssl x509 -in /etc/ssl/www.crt -noout -issuer").text
+    assert is_served(system)
+    key = system.run("openssl x509 -in /etc/ssl/www.crt -noout -pubkey").text
+    name = "www.example.com"
+    for path in (f"lego/certificates/{name}.crt", f"dehydrated/certs/{name}/cert.pem"):
+        assert system.run(f"openssl x509 -in /var/lib/{path} -noout -pubkey").text == key
+    certify(system, "www")
+    system.run("nginx -s stop; sleep 1")
