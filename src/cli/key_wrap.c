@@ -212,6 +212,21 @@ static CK_RV unwrap_once(struct transport *transport, const struct key_kind *kin
                                                 &pair->private_handle);
 }
 
+/*
+ * openCryptoki 3.27 unwraps a key as if the template said nothing of these. Where a token does not
+ * let them be set either, key_pair_check() will see it.
+ */
+static void protect(const struct key_pair *pair)
+{
+    CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+    CK_ATTRIBUTE attributes[] = {
+        {CKA_SENSITIVE, &yes, sizeof(yes)},
+        {CKA_EXTRACTABLE, &no, sizeof(no)},
+    };
+    (void)pair->session.functions->C_SetAttributeValue(pair->session.handle, pair->private_handle,
+                                                       attributes, ARRAY_SIZE(attributes));
+}
+
 static enum token_error bring_private_key(struct transport *transport, const struct key_kind *kind,
                                           const EVP_PKEY *pkey, struct problem *problem)
 {
@@ -223,9 +238,10 @@ static enum token_error bring_private_key(struct transport *transport, const str
     if (template_refused(rv))
         rv = unwrap_once(transport, kind, wrapped, size, false);
     OPENSSL_free(wrapped);
-    return rv == CKR_OK
-               ? TOKEN_OK
-               : token_error_of(transport->pair->token, rv, "unwrapping the private key", problem);
+    if (rv != CKR_OK)
+        return token_error_of(transport->pair->token, rv, "unwrapping the private key", problem);
+    protect(transport->pair);
+    return TOKEN_OK;
 }
 
 /* Session objects would go with the session, but the pool may keep that. */

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -28,6 +29,19 @@ def version_of(package):
     """Of an installed Debian package, as numbers."""
     text = run("dpkg-query", "--show", "--showformat=${Version}", package).stdout.decode()
     return tuple(map(int, re.match(r"(?:\d+:)?([\d.]+)", text)[1].split(".")))
+
+
+def free_pair():
+    """A port that is free as the next one is, and that no client of another test has had."""
+    for port in range(20000 + os.getpid() % 5000 * 2, 32000, 2):
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 1))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no two ports are free")
 
 
 class Token:
@@ -94,6 +108,11 @@ class Token:
 
     def start_server(self):
         """Also after kill()."""
+
+    def tool(self, *arguments):
+        """pkcs11-tool with this token."""
+        command = self.as_owner("pkcs11-tool", "--module", self.module, *arguments)
+        run(*command, env=os.environ | self.env)
 
     def log(self):
         path = self.directory / "server.log"
@@ -208,10 +227,10 @@ class Tpm(Token):
 
     @property
     def keys(self):
-        return ("p256", "p384", "rsa2048")
+        return ("p256", "p384", "rsa2048", "rsa3072")
 
     def start(self):
-        self.port = free_port()
+        self.port = free_pair()
         bus = self.directory / "bus"
         self.env |= {
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}",
@@ -224,12 +243,9 @@ class Tpm(Token):
         self.bus = self.spawn("dbus-daemon", "--session", "--nofork", "--address", address)
         wait_until(bus.exists, "the D-Bus socket")
         self.start_server()
-        tool = ("pkcs11-tool", "--module", self.module, "--so-pin", "officer")
-        for command in (
-            (*tool, "--slot-index", "0", "--init-token", "--label", "e2e"),
-            (*tool, "--token-label", "e2e", "--init-pin", "--pin", self.pin),
-        ):
-            run(*self.as_owner(*command), env=os.environ | self.env)
+        officer = ("--so-pin", "officer")
+        self.tool("--slot-index", "0", "--init-token", "--label", "e2e", *officer)
+        self.tool("--token-label", "e2e", "--init-pin", "--pin", self.pin, *officer)
 
     def start_server(self):
         self.server = self.spawn(
@@ -245,10 +261,9 @@ class Tpm(Token):
         run(*self.as_owner(*named), env=os.environ | self.env)
 
     def kill(self):
-        for process in (self.server, self.manager):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self.server = None
+        super().kill()
+        os.killpg(self.manager.pid, signal.SIGKILL)
+        self.manager.wait()
 
     def stop(self):
         super().stop()
@@ -278,15 +293,19 @@ class OpenCryptoki(Token):
     """Its software token. Processes that use it share memory, and have a daemon, pkcsslotd."""
 
     name = "opencryptoki"
-    needs = {MODULES / "libopencryptoki.so": "libopencryptoki0", "/usr/sbin/pkcsslotd": "opencryptoki"}
+    needs = {
+        MODULES / "libopencryptoki.so": "libopencryptoki0",
+        "/usr/sbin/pkcsslotd": "opencryptoki",
+        "/usr/bin/pkcs11-tool": "opensc",
+    }
     module = MODULES / "libopencryptoki.so"
     pin = "1234567"  # 4 to 8 characters
-    slot = ("pkcsconf", "-c", "3")
     outlives_server = True
 
     @property
     def keys(self):
-        return RSA if version_of("opencryptoki") < (3, 9) else (*NIST, *RSA)
+        version = version_of("opencryptoki")
+        return RSA if version < (3, 9) else (*NIST, *RSA) if version < (3, 27) else KEY_TYPES
 
     def start(self):
         self.namespace = subprocess.Popen(
@@ -295,10 +314,14 @@ class OpenCryptoki(Token):
         )
         wait_until((self.directory / "ready").exists, "openCryptoki's namespace")
         self.start_server()
-        self.pkcsconf("-I", input="87654321\ne2e\n")
-        self.pkcsconf("-P", "-S", "87654321", "-n", "76543210")
-        self.pkcsconf("-u", "-S", "76543210", "-n", "12345")
-        self.pkcsconf("-p", "-U", "12345", "-n", self.pin)
+        self.tool("--init-token", "--label", "e2e", "--so-pin", "87654321")
+        officer = ("--login", "--login-type", "so", "--so-pin")
+        self.tool(*officer, "87654321", "--change-pin", "--new-pin", "76543210")
+        self.tool(*officer, "76543210", "--init-pin", "--new-pin", "12345")
+        self.tool("--login", "--pin", "12345", "--change-pin", "--new-pin", self.pin)
+
+    def tool(self, *arguments):
+        super().tool("--slot", "3", *arguments)
 
     def enter(self, *command):
         return ("nsenter", "--mount", "--ipc", "--root", "--target", str(self.namespace.pid), *command)
@@ -306,9 +329,6 @@ class OpenCryptoki(Token):
     def as_owner(self, *command):
         as_user = (f"--reuid={DAEMON_USER}", f"--regid={DAEMON_USER}", "--init-groups")
         return self.enter("setpriv", *as_user, *command)
-
-    def pkcsconf(self, *arguments, input=""):
-        run(*self.enter(*self.slot, *arguments), input=input)
 
     def start_server(self):
         run(*self.enter("pkcsslotd"))
