@@ -164,6 +164,7 @@ def test_a_start_with_immured_away(server, own, authority):
         pytest.skip("a URI is looked up at start, so it does not start")
     own.start()
     s_client(authority, own.port, sites[0].host, status=1)
+    wait_until(lambda: "immured unreachable" in own.log(), "the reason in the server's log")
     immured.start()
     for site in sites:
         assert s_client(authority, own.port, site.host).protocol == "TLSv1.3"

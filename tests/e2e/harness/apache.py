@@ -20,6 +20,7 @@ ServerName localhost
 DefaultRuntimeDir {directory}
 PidFile {directory}/apache.pid
 ErrorLog {directory}/error.log
+LogLevel warn ssl:info
 DocumentRoot {directory}/pages
 User www-data
 Group www-data

@@ -22,7 +22,14 @@ defaults
     timeout connect 5s
 frontend f
     bind 127.0.0.1:{port} ssl {certificates} {options}
+    {logging}
     http-request return status 200 content-type text/plain string "served"
+"""
+
+# With log_errors: a line for each connection that failed, with OpenSSL's reason.
+LOGGING = """log stdout format raw local0
+    option dontlog-normal
+    error-log-format "%f: %[ssl_fc_err_str]"
 """
 
 
@@ -31,11 +38,15 @@ class Haproxy(Server):
 
     ask_reload = signal.SIGUSR2  # of a master
 
-    def __init__(self, directory, env, sites, settings=(), options="", threads=2, master=False):
+    def __init__(
+        self, directory, env, sites, settings=(), options="", threads=2, master=False,
+        log_errors=False,
+    ):
         self.settings = "\n    ".join(settings)
         self.options = options
         self.threads = threads
         self.master = master
+        self.logging = LOGGING if log_errors else ""
         super().__init__(directory, env, sites)
 
     def configure(self, sites):
@@ -43,7 +54,7 @@ class Haproxy(Server):
         self.conf.write_text(
             CONFIGURATION.format(
                 settings=self.settings, threads=self.threads, directory=self.directory,
-                port=self.port, options=self.options,
+                port=self.port, options=self.options, logging=self.logging,
                 certificates=" ".join(f"crt {file}" for file in self.files),
             )
         )

@@ -16,6 +16,7 @@ server.groupname = "www-data"
 server.document-root = "{directory}/pages"
 server.errorlog = "{directory}/error.log"
 ssl.engine = "enable"
+ssl.openssl.ssl-conf-cmd = ( "MinProtocol" => "TLSv1.2" )
 ssl.pemfile = "{default.certificate}"
 ssl.privkey = "{default.key}"
 {hosts}

@@ -62,7 +62,8 @@ def apache_without_engines(mpm):
 
 
 def haproxy(*settings):
-    return lambda s: Haproxy(s.directory, s.env, s.sites, settings, threads=4, master=True)
+    options = {"threads": 4, "master": True, "log_errors": True}
+    return lambda s: Haproxy(s.directory, s.env, s.sites, settings, **options)
 
 
 def stunnel(s):
