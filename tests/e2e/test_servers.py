@@ -118,6 +118,7 @@ def rotate(authority, own, sites):
     wait_for_certificate(authority, own.port, sites[0])
 
 
+@pytest.mark.slow
 @in_table("a reload with another key, under load")
 def test_a_reload_with_another_key_fails_no_handshake(
     server, own, authority, keys, record_property
@@ -154,6 +155,7 @@ def test_restarts_of_immured_fail_no_handshake(server, own, authority):
         load.check()
 
 
+@pytest.mark.slow
 @in_table("immured away at start")
 def test_a_start_with_immured_away(server, own, authority):
     own, immured, sites = own

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from contextlib import suppress
 
 from .process import wait_until
 from .server import Server
@@ -62,19 +63,19 @@ class Haproxy(Server):
     def command(self):
         return HAPROXY, *(["-W"] if self.master else []), "-f", self.conf
 
-    def start(self):
-        super().start()
-        wait_until(lambda: self.loads() or not self.master, "haproxy's master")
-        return self
-
     def loads(self):
-        """How often the master has taken a configuration; before it has, it is deaf to signals."""
+        """How often the master has taken a configuration."""
         return self.log().count("Loading success")
 
     def reload(self):
+        """Asks again where the master did not hear it: until it is in its loop, it is deaf."""
+        wait_until(self.loads, "haproxy's master")
         before = self.loads()
-        super().reload()
-        wait_until(lambda: self.loads() > before, "haproxy's master")
+        for _ in range(5):
+            super().reload()
+            with suppress(AssertionError):
+                return wait_until(lambda: self.loads() > before, "haproxy's master", timeout=2)
+        raise AssertionError(f"no reload: {self.log()}")
 
     def ask(self, command):
         """What the runtime API answers."""
