@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness import results, tokens_table
+from harness import results
 from harness.nginx import Nginx, certificate_lines, module_lines
 from harness.pki import KEY_TYPES, Authority, make_key
 from harness.process import run
@@ -18,7 +18,6 @@ HOSTS = Path(__file__).parent / "hosts"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tokens-table", metavar="FILE", help="write what test_tokens.py found")
     parser.addoption("--tables", metavar="FILE", help="write the tables of what the tests found")
 
 
@@ -41,19 +40,11 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_makereport(item):
     """With a failed test, shows the end of the log of each server that it used."""
     report = (yield).get_result()
-    tokens_table.note(item, report)
     results.note(item, report)
     if report.failed:
         for name, fixture in getattr(item, "funcargs", {}).items():
             if hasattr(fixture, "log"):
                 report.sections.append((f"log of {name}", fixture.log()[-6000:]))
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    reports = [report for found in terminalreporter.stats.values() for report in found]
-    if path := config.getoption("--tokens-table"):
-        with open(path, "w", encoding="utf-8") as file:
-            tokens_table.write(reports, file)
 
 
 def pytest_sessionfinish(session):

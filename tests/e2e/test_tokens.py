@@ -133,9 +133,12 @@ def key_type(request, device):
 
 
 each_key_type = pytest.mark.parametrize("key_type", KEY_TYPES, indirect=True)
+by_key = lambda column: pytest.mark.cell("token | key", "{device.name} | {key_type}", column)
+by_token = lambda column: pytest.mark.cell("token", "{device.name}", column)
 
 
 @each_key_type
+@by_key("immure")
 def test_keys_are_made_shown_imported_and_destroyed(device, authority, directory, key_type):
     key, cli = device.key(key_type), device.immured.cli
     assert "e2e" in cli("token", "list").text or device.token.name == "nss"
@@ -180,6 +183,7 @@ def verify(authority, key, directory, message, signature, digest, options):
 
 
 @each_key_type
+@by_key("schemes, by mechanism")
 def test_each_scheme_verifies(device, authority, directory, key_type, record_property):
     key, (immured, log) = device.key(key_type), spied(device)
     before = log.stat().st_size if log.exists() else 0
@@ -196,6 +200,7 @@ def test_each_scheme_verifies(device, authority, directory, key_type, record_pro
 
 
 @each_key_type
+@by_key("TLS 1.2 and 1.3")
 def test_handshakes_of_both_versions(device, authority, key_type):
     key = device.key(key_type)
     nginx = device.web(key)
@@ -205,6 +210,7 @@ def test_handshakes_of_both_versions(device, authority, key_type):
     assert device.immured.token_status()["failures"] == 0
 
 
+@by_token("RSA key exchange")
 def test_rsa_key_exchange(device, authority, record_property):
     key = device.key("old")
     _, log = spied(device)
@@ -214,6 +220,7 @@ def test_rsa_key_exchange(device, authority, record_property):
     assert handshake.cipher == "AES128-GCM-SHA256"
 
 
+@by_token("8 threads")
 def test_eight_threads_at_a_time(device, authority, directory, record_property):
     key, immured = device.key("rsa2048"), device.start()
     code, digest, options = RSA_SCHEMES[0]
@@ -245,6 +252,7 @@ def quickest(device):
     return device.key("p256" if "p256" in device.token.keys else "rsa2048")
 
 
+@by_token("reload")
 def test_a_reload_goes_unnoticed(device, authority):
     key = quickest(device)
     nginx = device.web(key)
@@ -256,6 +264,7 @@ def test_a_reload_goes_unnoticed(device, authority):
         load.check()
 
 
+@by_token("death and return")
 def test_a_token_that_dies_is_used_again_when_it_is_back(device, authority):
     token = device.token
     if token.server is None:
