@@ -6,7 +6,7 @@
  *
  * All of the work is the provider's. The engine loads it into the host's library context, unless
  * it is there, and hands out the provider's own key; it has no methods, keys or connections, so
- * there is nothing of it to lock, to inherit over fork() or to end. Any thread may call it.
+ * there is nothing of it to inherit over fork() or to end. Any thread may call it.
  *
  * As the provider, it never prints, prompts or aborts, and reports through OpenSSL's error queue.
  */
@@ -19,6 +19,8 @@
 #include <openssl/evp.h>
 #include <openssl/provider.h>
 #include <openssl/store.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,20 +131,27 @@ static EVP_PKEY *open_key(const char *id)
     return NULL;
 }
 
-/* For private and public keys: the provider's have both halves. */
+/*
+ * For private and public keys: the provider's have both halves. Until a first key is loaded it is
+ * one thread at a time: OpenSSL calls a provider available a moment before it can be fetched from,
+ * and OpenSSL 3.0 may then miss a decoder. A fork() meanwhile is as one inside libcrypto.
+ */
 static EVP_PKEY *load_key(ENGINE *engine, const char *id, UI_METHOD *ui, void *ui_data)
 {
+    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+    static atomic_bool loaded;
     (void)engine, (void)ui, (void)ui_data;
     if (id == NULL) {
         ERR_raise(ERR_LIB_ENGINE, ERR_R_PASSED_NULL_PARAMETER);
         return NULL;
     }
-    ERR_set_mark();
+    bool alone = !loaded;
+    if (alone)
+        pthread_mutex_lock(&first);
     EVP_PKEY *key = load_provider() ? open_key(id) : NULL;
-    if (key != NULL)
-        ERR_pop_to_mark();
-    else
-        ERR_clear_last_mark();
+    loaded = loaded || key != NULL;
+    if (alone)
+        pthread_mutex_unlock(&first);
     return key;
 }
 

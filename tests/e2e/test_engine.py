@@ -1,5 +1,6 @@
 """The engine, in programs that name a key by engine and id; none of them has the provider configured."""
 
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from harness.clients import curl, gnutls_cli, s_client
 from harness.load import Load, many_handshakes, most_in_flight
 from harness.nginx import Nginx, certificate_lines, module_lines
 from harness.pki import KEY_TYPES
-from harness.process import free_port, is_listening, run, wait_until
+from harness.process import end, free_port, is_listening, run, wait_until
 from harness.stage import BUILD
 
 pytestmark = pytest.mark.skipif(
@@ -212,6 +213,14 @@ def test_curl_presents_a_client_certificate(env, authority, immured, make_nginx,
         assert who == f"CN={client.host}"
 
 
+@by_each_id
+def test_threads_and_children_of_a_program_that_has_loaded_nothing_else_sign(
+    host_program, env, keys, named
+):
+    for key_type in ("p256", "rsa2048", "ed25519"):
+        run(host_program("engine"), named(keys[key_type]), 10, env=env)
+
+
 # --- What fails, and in which words --------------------------------------------------------------
 
 
@@ -285,6 +294,18 @@ def test_reloads_of_nginx_under_load_fail_no_handshake(own, authority):
         load.check()
     own.nginx.wait_for_old_workers()
     assert "exited on signal" not in own.nginx.log()
+
+
+def test_binary_upgrade_under_load_fails_no_handshake(own, authority):
+    nginx = own.nginx
+    with Load(authority, nginx.port, own.hosts) as load:
+        old = nginx.pid()
+        nginx.signal("SIGUSR2")
+        wait_until(lambda: nginx.pid(".oldbin") == old and nginx.pid(), "the new master")
+        wait_until(lambda: len(nginx.workers()) == 2, "the new master's workers")
+        assert end(old, signal.SIGQUIT), "the old master does not end"
+        load.wait_for(20)
+        load.check()
 
 
 def test_immured_killed_and_started_again_under_load_fails_no_handshake(own, authority):
