@@ -76,15 +76,22 @@ static bool set_algorithm(X509_REQ *request, const struct found_key *key)
     return done;
 }
 
+/* Header, the number of bits that are not used, and the signature. */
+#define SIGNATURE_DER_SIZE_MAX (8 + SIGNATURE_SIZE_MAX)
+
+/* Read from DER, which says that all bits count: OpenSSL 4 hides the flag for it. */
 static bool set_signature(X509_REQ *request, const uint8_t *signature, size_t size)
 {
-    ASN1_BIT_STRING *bits = ASN1_BIT_STRING_new();
-    if (bits == NULL || ASN1_STRING_set(bits, signature, (int)size) != 1) {
-        ASN1_BIT_STRING_free(bits);
+    uint8_t der[SIGNATURE_DER_SIZE_MAX], *end = der;
+    const uint8_t *start = der;
+    if (size > SIGNATURE_SIZE_MAX)
         return false;
-    }
-    bits->flags = (bits->flags & ~(long)(ASN1_STRING_FLAG_BITS_LEFT | 7)) |
-                  ASN1_STRING_FLAG_BITS_LEFT; /* a whole number of bytes */
+    ASN1_put_object(&end, 0, (int)size + 1, V_ASN1_BIT_STRING, V_ASN1_UNIVERSAL);
+    *end++ = 0;
+    memcpy(end, signature, size);
+    ASN1_BIT_STRING *bits = d2i_ASN1_BIT_STRING(NULL, &start, end + size - der);
+    if (bits == NULL)
+        return false;
     X509_REQ_set0_signature(request, bits);
     return true;
 }

@@ -36,7 +36,8 @@ static OSSL_PARAM *rsa_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING
 {
     (void)algorithm;
     ASN1_SEQUENCE_ANY *pair =
-        parse_pair(bits->data, (size_t)bits->length, V_ASN1_INTEGER, V_ASN1_INTEGER);
+        parse_pair(ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits), V_ASN1_INTEGER,
+                   V_ASN1_INTEGER);
     if (pair == NULL)
         return NULL;
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
@@ -54,9 +55,9 @@ static OSSL_PARAM *rsa_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING
 
 static bool push_point(OSSL_PARAM_BLD *builder, const ASN1_BIT_STRING *point)
 {
-    return builder != NULL &&
-           OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point->data,
-                                            (size_t)point->length) == 1;
+    return builder != NULL && OSSL_PARAM_BLD_push_octet_string(
+                                  builder, OSSL_PKEY_PARAM_PUB_KEY, ASN1_STRING_get0_data(point),
+                                  (size_t)ASN1_STRING_length(point)) == 1;
 }
 
 /* RFC 5480 2.1.1 and 2.2; the curve is a named one. */
@@ -105,8 +106,8 @@ OSSL_PARAM *public_key_params(const uint8_t *spki, size_t size, enum key_type *t
     if (pair == NULL)
         return NULL;
     const ASN1_STRING *sequence = sk_ASN1_TYPE_value(pair, 0)->value.sequence;
-    const unsigned char *at = sequence->data;
-    X509_ALGOR *algorithm = d2i_X509_ALGOR(NULL, &at, sequence->length);
+    const unsigned char *at = ASN1_STRING_get0_data(sequence);
+    X509_ALGOR *algorithm = d2i_X509_ALGOR(NULL, &at, ASN1_STRING_length(sequence));
     OSSL_PARAM *params = NULL;
     if (algorithm != NULL)
         params = params_for(algorithm, sk_ASN1_TYPE_value(pair, 1)->value.bit_string, type);
