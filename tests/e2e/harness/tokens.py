@@ -185,9 +185,14 @@ class P11Kit(SoftHsm):
 
 
 class Pkcs11Proxy(SoftHsm):
-    """SoftHSM behind pkcs11-proxy, as one in the network."""
+    """SoftHSM behind pkcs11-proxy, as one in the network.
+
+    Its client keeps 8 connections (MAX_CALL_STATE_POOL in gck-rpc-module.c). It closes one that
+    a ninth call at a time has opened, and the sessions that were opened over it are gone.
+    """
 
     name = "pkcs11-proxy"
+    lines = "max-sessions = 8"
     needs = SoftHsm.needs | {
         "/usr/lib/libpkcs11-proxy.so": "libpkcs11-proxy0",
         "/usr/bin/pkcs11-daemon": "pkcs11-daemon",
