@@ -63,7 +63,12 @@ def apache_without_engines(mpm):
 
 def haproxy(*settings):
     options = {"threads": 4, "master": True, "log_errors": True}
-    return lambda s: Haproxy(s.directory, s.env, s.sites, settings, **options)
+
+    def make(s):
+        root = (f"chroot {s.chroot}",) if s.chroot else ()
+        return Haproxy(s.directory, s.env, s.sites, settings + root, **options)
+
+    return make
 
 
 def stunnel(s):
@@ -125,7 +130,7 @@ S_SERVER = {
 
 # Seen with keys in files, too.
 RESETS = "its reload resets connections"
-OUTSIDE = "it would read its files again, which are outside of its root"
+OUTSIDE = "it looks for its configuration inside its root"
 
 SERVERS = (
     Row("nginx, OPENSSL_CONF", NginxServer, NGINX_NEEDS),
@@ -140,10 +145,11 @@ SERVERS = (
     ),
     Row("HAProxy", haproxy(), HAPROXY_NEEDS),
     Row("HAProxy, ssl-mode-async", haproxy("ssl-mode-async"), HAPROXY_NEEDS),
+    Row("HAProxy, ssl-mode-async, chroot", haproxy("ssl-mode-async"), HAPROXY_NEEDS, chroot=True),
     Row("stunnel", stunnel, STUNNEL_NEEDS, reload_gap=RESETS),
     Row("stunnel, chroot", stunnel, STUNNEL_NEEDS, no_reload=OUTSIDE, chroot=True),
     Row("hitch", hitch, HITCH_NEEDS, reload_gap=RESETS),
-    Row("hitch, chroot", hitch, HITCH_NEEDS, no_reload=OUTSIDE, chroot=True),
+    Row("hitch, chroot", hitch, HITCH_NEEDS, reload_gap=RESETS, chroot=True),
     Row("lighttpd", lighttpd, LIGHTTPD_NEEDS),
     Row("openssl s_server", **S_SERVER),
     Row("openssl s_server, immure:NAME", key=by_name, asks_at_start=True, **S_SERVER),
