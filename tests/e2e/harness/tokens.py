@@ -229,6 +229,7 @@ class Tpm(Token):
     }
     module = MODULES / "libtpm2_pkcs11.so"
     imports = False  # C_CreateObject is for public keys and data
+    bus = manager = None
 
     @property
     def keys(self):
@@ -267,13 +268,15 @@ class Tpm(Token):
 
     def kill(self):
         super().kill()
-        os.killpg(self.manager.pid, signal.SIGKILL)
-        self.manager.wait()
+        if self.manager:
+            os.killpg(self.manager.pid, signal.SIGKILL)
+            self.manager.wait()
 
     def stop(self):
         super().stop()
-        self.bus.kill()
-        self.bus.wait()
+        if self.bus:
+            self.bus.kill()
+            self.bus.wait()
 
 
 # In a mount namespace: state, locks and group of its own, and no socket of another pkcsslotd.
