@@ -50,6 +50,11 @@ fuzz:
 	@tools/install-packages build fuzz
 	@tools/fuzz --seconds $(FUZZ_SECONDS)
 
+# PACKAGES_TEST='--release trixie': for another release of Debian
+packages-test:
+	@tools/install-packages packages
+	@tools/test-packages $(PACKAGES_TEST)
+
 lint:
 	@tools/lint
 
@@ -70,8 +75,9 @@ help:
 	@echo 'make tokens     as root: with each token that Debian has; the table is $(BUILD)/tokens.md'
 	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
 	@echo 'make distributions  as root: make test on Debian 12, 13 and sid, in roots of their own'
+	@echo 'make packages-test  as root: build, install, upgrade and purge the Debian packages in chroots'
 	@echo 'make lint       clang-format, cppcheck, clang-tidy and the analysers'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
 	@echo 'make clean      remove the build directories'
 
-.PHONY: all install demo demo-stop test bench soak tokens fuzz distributions lint clean help
+.PHONY: all install demo demo-stop test bench soak tokens fuzz distributions packages-test lint clean help
