@@ -1111,7 +1111,8 @@ static void wrong_padding_is_a_block_of_zeros_and_no_error_of_the_token(void **s
     (void)state;
     real_functions = module_functions(token->module);
     exchange_functions(token)->C_Decrypt = decrypt_with_error;
-    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+    /* SoftHSM with OpenSSL 3.2 and later has no error of its own, but a message of its making. */
+    for (size_t i = OpenSSL_version_num() >= 0x30200000L; i < ARRAY_SIZE(errors); i++) {
         padding_error = errors[i];
         assert_int_equal(token_decrypt_pkcs1(token, &ciphertext, soon(), block, &problem),
                          TOKEN_OK);
