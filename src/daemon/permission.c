@@ -32,14 +32,13 @@ static grant_set grants_of(const struct request *request, const struct keyring_k
     return request->connection->grants & key->grants;
 }
 
-static const struct standing *standing_of(const struct request *request,
-                                          const struct keyring_key *key, struct standing *standing)
+static void fill_standing(struct standing *standing, const struct request *request,
+                          const struct keyring_key *key)
 {
     const struct config *config = request->worker->config;
     request_client_words(request, standing->client);
     request_key_words(request, request->wire.key_id, standing->key);
     use_names(grants_uses(config, grants_of(request, key)), standing->uses, sizeof(standing->uses));
-    return standing;
 }
 
 enum wire_status permission_of_key(struct request *request, struct keyring_key *key)
@@ -107,7 +106,7 @@ enum wire_status permission_to_use(struct request *request, const struct keyring
         rule = RULE_RATE;
         grants &= ~((grant_set)1 << grant);
     }
-    standing_of(request, key, &standing);
+    fill_standing(&standing, request, key);
     if (rule == RULE_RATE)
         return permission_refuse(request, WIRE_OVER_RATE, rule,
                                  "%s uses key %s more often than the rate of its grant allows",
@@ -160,7 +159,7 @@ enum wire_status permission_to_sign(struct request *request, const struct keyrin
     if (sign_is_granted(request, key))
         return permission_to_use(request, key, USE_SIGN);
     request->use = use;
-    standing_of(request, key, &standing);
+    fill_standing(&standing, request, key);
     return permission_refuse(request, WIRE_MESSAGE_REFUSED, rule,
                              "%s may use key %s for %s, and this is none of that: %s",
                              standing.client, standing.key, standing.uses, rule_text(rule));
