@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .process import run
 
-CONFINE = Path(__file__).with_name("confine.py")
+# As text, for immured's user may not be able to read where this is.
+CONFINE = (sys.executable, "-c", Path(__file__).with_name("confine.py").read_text())
 # DevicePolicy=closed with PrivateDevices=: what is left of /dev.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
@@ -70,6 +71,6 @@ def sandboxed(unit, directory, tokens, user, *command):
         *(directory, tokens, "--"),
         *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
         *("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
-        *(sys.executable, CONFINE, "--calls", calls, ",".join(families.split())),
+        *(*CONFINE, "--calls", calls, ",".join(families.split())),
         *("--lock-memory", *command),
     )
