@@ -100,7 +100,8 @@ def test_a_file_built_without_them_is_noticed(directory):
 
 def test_each_file_shows_only_what_must_be_seen(built):
     _, exported = FILES[str(built.relative_to(BUILD))]
-    assert File(built).exported == exported
+    # Some linkers show what the C library's start files have for it.
+    assert File(built).exported - {"_IO_stdin_used"} == exported
 
 
 def test_each_file_links_only_what_the_design_names(built):

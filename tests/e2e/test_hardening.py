@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.faulty import faulty_modules
 from harness.process import run, wait_until
-from harness.stage import DAEMON_USER
+from harness.stage import DAEMON_USER, root_is_mounted
 from harness.token import GRANTS, PIN, Immured, as_daemon, write_private
 from harness.unit_sandbox import CONFINE, sandboxed, settings
 
@@ -201,11 +201,6 @@ def test_the_units_user_is_made_and_cannot_log_in(stage, directory):
     assert [line.split(":")[0] for line in users] == groups == settings(unit_of(stage), "User")
     assert settings(unit_of(stage), "Group") == groups
     assert users[0].endswith(":/nonexistent:/usr/sbin/nologin")
-
-
-def root_is_mounted():
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == "/" for line in lines)
 
 
 class SandboxedImmured(Immured):

@@ -257,7 +257,8 @@ def test_a_credential_that_systemd_has_not_passed_is_named(make_immured, token, 
     assert "LoadCredential=absent:" in immured.log()
 
 
-def test_a_user_with_too_many_connections_is_turned_away_and_others_are_not(immured):
+def test_a_user_with_too_many_connections_is_turned_away_and_others_are_not(make_immured):
+    immured = make_immured().start()  # nobody else has connections to it
     connections = [wire.Connection(immured.socket, WEB) for _ in range(CONNECTIONS_USER_MAX)]
     assert connections[-1].call(wire.request(wire.STATUS)).status == wire.OK
     with wire.Connection(immured.socket, WEB) as one_more:

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from harness import wire
@@ -108,8 +110,8 @@ def device(request, stage, authority, workspace):
     make = request.param
     if make.missing():
         pytest.skip(f"not here: {make.missing()}")
-    directory = workspace / f"token-{make.name}"
-    directory.mkdir()
+    directory = Path(tempfile.mkdtemp(dir=workspace, prefix=f"token-{make.name}-"))
+    directory.chmod(0o755)
     shutil.chown(directory, DAEMON_USER)
     token = make(directory / "token")
     try:

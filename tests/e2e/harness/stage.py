@@ -25,6 +25,12 @@ def is_sanitized():
     return any(o["name"] == "b_sanitize" and o["value"] != "none" for o in options)
 
 
+def root_is_mounted():
+    """False in a chroot, where mounts cannot be made private."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in lines)
+
+
 def library(name):
     return str(Path(run("gcc", f"-print-file-name={name}").stdout.decode().strip()).resolve())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .pki import KEY_TYPES
 from .process import free_port, is_listening, is_running, run, wait_until
-from .stage import DAEMON_USER
+from .stage import DAEMON_USER, root_is_mounted
 from .token import PIN, SOFTHSM, SoftToken, as_daemon, write_private
 
 LIBRARIES = Path("/usr/lib") / sysconfig.get_config_var("MULTIARCH")
@@ -56,11 +56,15 @@ class Token:
     imports = True  # keys from files
     server = None  # the process without which the module has no token
     outlives_server = False  # for who has it open already
+    has_namespace = False  # of mounts, in which it changes what is outside of its directory
 
     @classmethod
     def missing(cls):
-        """The packages that are not here, in one text."""
-        return " ".join(package for file, package in cls.needs.items() if not Path(file).exists())
+        """The packages, or what else, that are not here, in one text."""
+        missing = [package for file, package in cls.needs.items() if not Path(file).exists()]
+        if cls.has_namespace and not root_is_mounted():
+            missing.append("a mounted / for a namespace of mounts")
+        return " ".join(missing)
 
     def __init__(self, directory):
         self.directory = directory
@@ -307,6 +311,7 @@ class OpenCryptoki(Token):
         "/usr/bin/pkcs11-tool": "opensc",
     }
     module = MODULES / "libopencryptoki.so"
+    has_namespace = True
     pin = "1234567"  # 4 to 8 characters
     outlives_server = True
 
