@@ -129,6 +129,7 @@ S_SERVER = {
 }
 
 # Seen with keys in files, too.
+SEEN_ONCE = "one did, once in eight runs, and it was not tracked down why"
 RESETS = "its reload resets connections"
 OUTSIDE = "it looks for its configuration inside its root"
 
@@ -139,7 +140,7 @@ SERVERS = (
     *(
         Row(
             f"Apache, {mpm}, pkcs11: URI", apache_without_engines(mpm), APACHE_NEEDS, by_uri,
-            asks_at_start=True,
+            asks_at_start=True, reload_gap=SEEN_ONCE,
         )
         for mpm in ("prefork", "event")
     ),
