@@ -299,10 +299,7 @@ def test_reloads_of_nginx_under_load_fail_no_handshake(own, authority):
 def test_binary_upgrade_under_load_fails_no_handshake(own, authority):
     nginx = own.nginx
     with Load(authority, nginx.port, own.hosts) as load:
-        old = nginx.pid()
-        nginx.signal("SIGUSR2")
-        wait_until(lambda: nginx.pid(".oldbin") == old and nginx.pid(), "the new master")
-        wait_until(lambda: len(nginx.workers()) == 2, "the new master's workers")
+        old = nginx.start_new_master()
         assert end(old, signal.SIGQUIT), "the old master does not end"
         load.wait_for(20)
         load.check()

@@ -64,10 +64,7 @@ def test_a_worker_killed_between_handshakes_fails_none(own, authority):
 def test_binary_upgrade_under_load_fails_no_handshake(own, authority):
     nginx = own.nginx
     with Load(authority, nginx.port, own.hosts) as load:
-        old = nginx.pid()
-        nginx.signal("SIGUSR2")
-        wait_until(lambda: nginx.pid(".oldbin") == old and nginx.pid(), "the new master")
-        wait_until(lambda: len(nginx.workers()) == 2, "the new master's workers")
+        old = nginx.start_new_master()
         nginx.signal("SIGWINCH", old)
         load.wait_for(20)
         assert end(old, signal.SIGQUIT), "the old master does not end"

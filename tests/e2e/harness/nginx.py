@@ -166,6 +166,14 @@ class Nginx:
         """After a reload: until those are gone that were asked to go."""
         wait_until(lambda: len(self.workers()) == self.worker_count, "end of old workers")
 
+    def start_new_master(self):
+        """As for an upgrade of the binary; returns the old master's number, when the new one is up."""
+        old = self.pid()
+        self.signal("SIGUSR2")
+        wait_until(lambda: self.pid(".oldbin") == old and self.pid(), "the new master")
+        wait_until(lambda: len(self.workers()) == self.worker_count, "the new master's workers")
+        return old
+
     def stop(self):
         for pid in (self.pid(".oldbin"), self.pid()):
             if pid and is_running(pid):
