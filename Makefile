@@ -43,7 +43,7 @@ tokens: all
 	@tools/install-packages build nginx demo test tokens
 	@tools/install-packages tokens-13 || true
 	@IMMURE_BUILD=$(CURDIR)/$(BUILD) /usr/bin/python3 -m pytest -p no:cacheprovider -ra \
-	    --tables $(BUILD)/tokens.md tests/e2e/test_tokens.py
+	    --tables=$(BUILD)/tokens.md tests/e2e/test_tokens.py
 
 # FUZZ_SECONDS=3600: an hour a target
 fuzz:

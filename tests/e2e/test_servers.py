@@ -1,4 +1,4 @@
-"""The table of servers, and programs that have a client certificate: pytest --tables FILE writes it."""
+"""The table of servers, and programs that have a client certificate: pytest --tables=FILE writes it."""
 
 import ssl
 import sys

@@ -1,4 +1,4 @@
-"""Tables of what tests found: pytest --tables FILE writes them, in Markdown.
+"""Tables of what tests found: pytest --tables=FILE writes them, in Markdown.
 
 A test says which cell it fills, in words that name its parameters:
     @pytest.mark.cell("server | key", "{server.name} | {key_type}", "TLS {version}")
