@@ -133,8 +133,8 @@ static EVP_PKEY *open_key(const char *id)
 
 /*
  * For private and public keys: the provider's have both halves. Until a first key is loaded it is
- * one thread at a time: OpenSSL calls a provider available a moment before it can be fetched from,
- * and OpenSSL 3.0 may then miss a decoder. A fork() meanwhile is as one inside libcrypto.
+ * one thread at a time: OpenSSL calls a provider available a moment before it can be fetched from.
+ * A fork() meanwhile is as one inside libcrypto.
  */
 static EVP_PKEY *load_key(ENGINE *engine, const char *id, UI_METHOD *ui, void *ui_data)
 {

@@ -225,6 +225,17 @@ static bool read_configuration(struct provider *provider, OSSL_FUNC_core_get_par
     return provider->socket != NULL && (timeout == NULL || parse_timeout(provider, timeout));
 }
 
+/*
+ * OpenSSL 3.0 fills its table of algorithms' names at its first use, and not under a lock: when
+ * several threads first use it at once, "EC" and "RSA" may be lost for the life of the process. The
+ * question whether a digest without a provider has a name is such a use, and of nothing else. A
+ * provider is started by one thread, most often before the host has others.
+ */
+static void fill_hosts_names(void)
+{
+    (void)EVP_MD_is_a(EVP_sha256(), "SHA256");
+}
+
 static bool start(struct provider *provider, const OSSL_CORE_HANDLE *handle,
                   const OSSL_DISPATCH *in)
 {
@@ -239,6 +250,7 @@ static bool start(struct provider *provider, const OSSL_CORE_HANDLE *handle,
     /* provider-base(7): the core's context is an OSSL_LIB_CTX of ours only in the same library. */
     if (core.get_libctx != NULL && core.malloc == CRYPTO_malloc)
         provider->host = (OSSL_LIB_CTX *)core.get_libctx(handle);
+    fill_hosts_names();
     provider->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
     if (provider->libctx == NULL)
         return false;
