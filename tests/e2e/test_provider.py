@@ -314,7 +314,7 @@ def test_memory_does_not_grow_over_3000_loads_of_a_configuration(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own_context, loads", [(False, 1000), (True, 100)], ids=["one context", "a context each"])
+@pytest.mark.parametrize("own_context, loads", [(False, 300), (True, 30)], ids=["one context", "a context each"])
 def test_valgrind_finds_no_leak_over_many_loads_of_a_configuration(
     stage, authority, openssl_conf, host_program, keys, own_context, loads
 ):
