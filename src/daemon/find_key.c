@@ -30,8 +30,7 @@ struct search {
     unsigned found; /* different public keys */
     uint8_t id[KEY_ID_SIZE];
     bool failed; /* no memory for a key or its reference */
-    char
-        hidden[TOKEN_LABEL_SIZE_MAX + 3]; /* the quoted name of one that is not granted, or empty */
+    bool hidden; /* there is one that is not granted */
 };
 
 /* --- What is asked for --- */
@@ -155,7 +154,9 @@ static bool on_key(const struct token_key *key, void *context)
     search->failed |=
         !keyring_put(request->worker->keyring, key, search->token_index, search->epoch);
     if (!may_look(request, key->label)) {
-        snprintf(search->hidden, sizeof(search->hidden), "'%s'", key->label);
+        search->hidden = true;
+        if (search->by == WIRE_FIND_PUBLIC_KEY) /* who has that may know its name, no others */
+            snprintf(search->words, sizeof(search->words), "'%s'", key->label);
     } else if (search->found == 0) {
         search->failed |= !take_key(search, key);
     } else if (memcmp(search->id, key->id, KEY_ID_SIZE) != 0) {
@@ -231,8 +232,8 @@ static enum wire_status conclude(struct search *search, enum token_error error,
         return WIRE_OK;
     if (search->found > 1)
         return WIRE_KEY_AMBIGUOUS; /* the problem is set already */
-    if (search->hidden[0] != '\0')
-        return request_not_granted(request, search->hidden);
+    if (search->hidden)
+        return request_not_granted(request, search->words);
     if (error != TOKEN_OK) {
         request->problem = *token_problem;
         return request_status_of(error);

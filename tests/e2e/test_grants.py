@@ -37,6 +37,13 @@ def serve(nginx, key, lines=""):
     return nginx.configure((key.host, certificate_lines(key) + lines)).start()
 
 
+def test_who_asks_for_any_key_learns_no_name_of_one_that_is_not_granted(make_immured, token, keys):
+    immured = make_immured(token.section() + GRANT.replace("keys = *", "keys = another")).start()
+    with wire.Connection(immured.socket, "www-data") as connection:
+        reply = connection.call(wire.request(wire.FIND_KEY, b"\2pkcs11:"))
+    assert reply.status == wire.NOT_GRANTED and b"may not use key 'pkcs11:'" in reply.payload, reply
+
+
 # --- Units and control groups --------------------------------------------------------------------
 
 
