@@ -62,7 +62,7 @@ static void end_exchange(struct pipeline *pipeline, struct exchange *exchange,
 {
     unlink_exchange(pipeline, exchange);
     exchange->state = state;
-    if (state != EXCHANGE_CANCELLED && exchange->wake != NULL)
+    if (exchange->wake != NULL)
         exchange->wake(exchange->wake_argument);
 }
 
@@ -172,7 +172,7 @@ static void take_reply(struct pipeline *pipeline, const struct wire_reply *reply
 {
     struct exchange *exchange = find(pipeline, reply->id);
     if (exchange == NULL)
-        return; /* cancelled or timed out */
+        return; /* timed out */
     bool transient = reply->status == WIRE_BUSY || reply->status == WIRE_SHUTTING_DOWN;
     exchange->result = client_take_reply(reply, exchange->payload, &exchange->size,
                                          &exchange->status, &exchange->problem);
@@ -301,12 +301,6 @@ void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint3
     send_all(pipeline);
     read_timer(pipeline); /* it may have fired while nothing was under way, and nobody listened */
     set_timer(pipeline);
-}
-
-void pipeline_cancel(struct pipeline *pipeline, struct exchange *exchange)
-{
-    if (exchange->state == EXCHANGE_SUBMITTED)
-        end_exchange(pipeline, exchange, EXCHANGE_CANCELLED);
 }
 
 void pipeline_progress(struct pipeline *pipeline)

@@ -114,9 +114,6 @@ bool uri_fits_slot(P11KitUri *uri, const struct slot *slot) MUST_USE;
 /* Copies `size` bytes, control characters replaced, and a NUL after them. */
 void copy_printable(char *text, const void *bytes, size_t size);
 
-/* For tests: from now on the token does not have this mechanism. */
-void token_hide_mechanism(struct token *token, CK_MECHANISM_TYPE type);
-
 /* --- rv.c ------------------------------------------------------------------------------------ */
 
 /* As token_error_of(), before there is a token. */

@@ -199,13 +199,6 @@ bool token_has_mechanism(struct token *token, CK_MECHANISM_TYPE mechanism, CK_FL
     return found != NULL && (found->flags & flags) == flags;
 }
 
-void token_hide_mechanism(struct token *token, CK_MECHANISM_TYPE type)
-{
-    struct mechanism *mechanism = find_mechanism(token, type);
-    if (mechanism != NULL)
-        mechanism->flags = 0;
-}
-
 /* --- Opening and closing --------------------------------------------------------------------- */
 
 static enum token_error open_token(struct token *token, const struct token_settings *settings,
