@@ -63,15 +63,19 @@ static enum exit_status fill_key(X509_REQ *request, const struct found_key *key)
 
 /* --- Signature ------------------------------------------------------------------------------- */
 
-/* RFC 3279 2.2.1: NULL parameters with RSA; RFC 5758 3.2 and RFC 8410 3: none with the others. */
+/*
+ * RFC 3279 2.2.1: NULL parameters with RSA; RFC 5758 3.2, RFC 8410 3 and RFC 9881 2: none with the
+ * others.
+ */
 static bool set_algorithm(X509_REQ *request, const struct found_key *key)
 {
     struct key_signing signing = key_signing_of(key->key.type, key->key.bits);
     int parameters = key->key.type == KEY_TYPE_RSA ? V_ASN1_NULL : V_ASN1_UNDEF;
     X509_ALGOR *algorithm = X509_ALGOR_new();
-    bool done = algorithm != NULL &&
-                X509_ALGOR_set0(algorithm, OBJ_nid2obj(signing.nid), parameters, NULL) == 1 &&
-                X509_REQ_set1_signature_algo(request, algorithm) == 1;
+    bool done =
+        algorithm != NULL &&
+        X509_ALGOR_set0(algorithm, OBJ_txt2obj(signing.algorithm, 0), parameters, NULL) == 1 &&
+        X509_REQ_set1_signature_algo(request, algorithm) == 1;
     X509_ALGOR_free(algorithm);
     return done;
 }

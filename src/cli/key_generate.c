@@ -28,7 +28,7 @@ static CK_RV generate_once(struct key_pair *pair, const struct key_kind *kind, s
         template_add(&public_template, CKA_PUBLIC_EXPONENT, public_exponent,
                      sizeof(public_exponent));
     } else {
-        template_add(&public_template, CKA_EC_PARAMS, kind->params[params],
+        template_add(&public_template, kind->params_type, kind->params[params],
                      kind->params_sizes[params]);
     }
     return pair->session.functions->C_GenerateKeyPair(

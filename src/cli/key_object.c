@@ -6,8 +6,8 @@
 #include "base/secret.h"
 #include "token/quirks.h"
 
-/* RSA-4096: the modulus and private exponent are 512 bytes; the rest is half of that. */
-#define PLAIN_BYTES_MAX 4096
+/* ML-DSA-87's private key (FIPS 204 table 2); all numbers of an RSA-4096 key are fewer bytes. */
+#define PLAIN_BYTES_MAX 4896
 
 enum token_error openssl_failed(const char *what, struct problem *problem)
 {
@@ -83,7 +83,7 @@ static bool add_rsa_numbers(const EVP_PKEY *pkey, size_t count, struct number_st
 static void add_params(const struct key_pair *pair, const struct key_kind *kind,
                        struct template *template)
 {
-    template_add(template, CKA_EC_PARAMS, kind->params[pair->params],
+    template_add(template, kind->params_type, kind->params[pair->params],
                  kind->params_sizes[pair->params]);
 }
 
@@ -153,6 +153,16 @@ static bool add_point(const EVP_PKEY *pkey, enum quirk_point_form form, struct n
     return true;
 }
 
+/* FIPS 204 5.3 */
+static bool add_bytes(const EVP_PKEY *pkey, struct number_store *store, struct template *template)
+{
+    size_t size = sizeof(store->bytes);
+    if (EVP_PKEY_get_raw_public_key(pkey, store->bytes, &size) != 1)
+        return false;
+    template_add(template, CKA_VALUE, store->bytes, size);
+    return true;
+}
+
 static bool add_public_numbers(const struct key_pair *pair, const EVP_PKEY *pkey,
                                const struct key_kind *kind, enum quirk_point_form form,
                                struct number_store *store, struct template *template)
@@ -160,6 +170,8 @@ static bool add_public_numbers(const struct key_pair *pair, const EVP_PKEY *pkey
     if (kind->type == KEY_TYPE_RSA)
         return add_rsa_numbers(pkey, RSA_PUBLIC_NUMBERS, store, template);
     add_params(pair, kind, template);
+    if (key_type_is_ml_dsa(kind->type))
+        return add_bytes(pkey, store, template);
     return add_point(pkey, form, store, template);
 }
 

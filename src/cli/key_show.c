@@ -14,8 +14,8 @@
 
 #define URI_SIZE_MAX 1024
 
-/* An RSA-4096 public key is 800 bytes of PEM. */
-#define PUBLIC_PEM_SIZE_MAX 2048
+/* An ML-DSA-87 public key is 3,620 bytes of PEM. */
+#define PUBLIC_PEM_SIZE_MAX 4096
 
 struct copy_look {
     struct key_attributes attributes;
@@ -35,20 +35,14 @@ static enum exit_status look_at(const struct found_key *key, struct copy_look *l
 
 static enum exit_status public_pem(const struct token_key *key, char pem[PUBLIC_PEM_SIZE_MAX])
 {
-    EVP_PKEY *pkey = key_public(key);
     BIO *memory = BIO_new(BIO_s_mem());
-    enum exit_status status = STATUS_FAILED;
-    pem[0] = '\0';
-    if (pkey != NULL && memory != NULL && PEM_write_bio_PUBKEY(memory, pkey) == 1) {
-        int size = BIO_read(memory, pem, PUBLIC_PEM_SIZE_MAX - 1);
-        pem[size > 0 ? size : 0] = '\0';
-        status = STATUS_OK;
-    } else if (pkey != NULL) {
-        status = report_openssl("cannot write the public key");
-    }
+    int size = -1;
+    if (memory != NULL &&
+        PEM_write_bio(memory, PEM_STRING_PUBLIC, "", key->spki, (long)key->spki_size) > 0)
+        size = BIO_read(memory, pem, PUBLIC_PEM_SIZE_MAX - 1);
+    pem[size > 0 ? size : 0] = '\0';
     BIO_free(memory);
-    EVP_PKEY_free(pkey);
-    return status;
+    return size > 0 ? STATUS_OK : report_openssl("cannot write the public key");
 }
 
 /* --- JSON ------------------------------------------------------------------------------------ */

@@ -251,7 +251,8 @@ EVP_PKEY *key_public(const struct token_key *key)
     const unsigned char *at = key->spki;
     EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)key->spki_size);
     if (pkey == NULL)
-        report_openssl("cannot read the public key");
+        report_openssl(key_type_is_ml_dsa(key->type) ? "ML-DSA needs OpenSSL 3.5 or later"
+                                                     : "cannot read the public key");
     return pkey;
 }
 

@@ -132,6 +132,16 @@ static bool scheme_is_for_tls13(const struct scheme *scheme, const struct keyrin
            (scheme->group_bits == 0 || scheme->group_bits == key->bits);
 }
 
+/* draft-ietf-tls-mldsa 3: ML-DSA is for TLS 1.3 alone. */
+static enum rule scheme_rule(const struct scheme *scheme, const struct keyring_key *key,
+                             unsigned use)
+{
+    if (use == USE_TLS13_SERVER)
+        return scheme_is_for_tls13(scheme, key) ? RULE_NONE : RULE_TLS13_SCHEME;
+    bool is_tls12 = use == USE_TLS12_SERVER || use == USE_TLS12_SERVER_DHE;
+    return is_tls12 && key_type_is_ml_dsa(scheme->key_type) ? RULE_SCHEME : RULE_NONE;
+}
+
 static unsigned message_use(const struct request *request, enum rule *rule)
 {
     const struct wire_request *wire = &request->wire;
@@ -152,8 +162,8 @@ enum wire_status permission_to_sign(struct request *request, const struct keyrin
     enum rule rule;
     struct standing standing;
     unsigned use = message_use(request, &rule);
-    if (use == USE_TLS13_SERVER && !scheme_is_for_tls13(scheme, key))
-        rule = RULE_TLS13_SCHEME;
+    if (rule == RULE_NONE)
+        rule = scheme_rule(scheme, key, use);
     if (rule == RULE_NONE)
         return permission_to_use(request, key, use);
     if (sign_is_granted(request, key))

@@ -42,7 +42,7 @@ static enum wire_status check_scheme(struct signing *signing)
         return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_SCHEME,
                                  "%s is not for key %s, which is of type %s", scheme->name,
                                  key_words(signing), key_type_name(signing->key.type));
-    if (digest_given ? scheme->key_type == KEY_TYPE_ED25519 : is_raw(scheme))
+    if (digest_given ? key_type_is_pure(scheme->key_type) : is_raw(scheme))
         return permission_refuse(request, WIRE_UNSUPPORTED_SCHEME, RULE_SCHEME, "%s is for %s only",
                                  scheme->name, digest_given ? "messages" : "digests");
     return WIRE_OK;
@@ -76,7 +76,7 @@ static bool needs_check(const struct key_operation *operation, size_t index)
 static enum token_error check_signature(struct key_operation *operation, size_t index,
                                         uint64_t epoch)
 {
-    const struct signing *signing = operation->context;
+    struct signing *signing = operation->context;
     struct request *request = operation->request;
     if (!needs_check(operation, index))
         return TOKEN_OK;
@@ -92,7 +92,10 @@ static enum token_error check_signature(struct key_operation *operation, size_t 
     if (right)
         return TOKEN_OK;
     if (public_key == NULL)
-        return problem_set(&request->problem, TOKEN_FAILED, "out of memory");
+        return problem_set(&request->problem, TOKEN_UNSUPPORTED,
+                           "a signature with key %s cannot be checked: %s", key_words(signing),
+                           key_type_is_ml_dsa(signing->key.type) ? "ML-DSA needs OpenSSL 3.5"
+                                                                 : "out of memory");
     return key_operation_wrong(operation, index, epoch, "made a wrong signature");
 }
 

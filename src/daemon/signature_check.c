@@ -51,7 +51,7 @@ bool signature_check(EVP_PKEY *public_key, const struct scheme *scheme, const ui
                      size_t input_size, const uint8_t *signature, size_t size)
 {
     ERR_set_mark();
-    bool right = scheme->key_type == KEY_TYPE_ED25519
+    bool right = key_type_is_pure(scheme->key_type)
                      ? check_message(public_key, input, input_size, signature, size)
                      : check_digest(public_key, scheme, input, input_size, signature, size);
     ERR_pop_to_mark();

@@ -17,8 +17,8 @@
 #include "wire/scheme.h"
 
 /*
- * `input` is what token_sign() took: the digest, the message for Ed25519, or the bytes of a raw
- * scheme; the signature is in the form that TLS sends. False also when OpenSSL fails. Leaves
+ * `input` is what token_sign() took: the digest, the message for a pure one, or the bytes of a
+ * raw scheme; the signature is in the form that TLS sends. False also when OpenSSL fails. Leaves
  * OpenSSL's error queue clean.
  */
 bool signature_check(EVP_PKEY *public_key, const struct scheme *scheme, const uint8_t *input,

@@ -111,11 +111,11 @@ static bool is_ciphertext(const struct decryption *decryption, const uint8_t *by
 static int decrypt(const struct decryption *decryption, const uint8_t *ciphertext, size_t size,
                    unsigned char *output, size_t *output_size)
 {
-    uint8_t payload[sizeof(uint16_t) + SIGNATURE_SIZE_MAX] = {
+    uint8_t payload[sizeof(uint16_t) + RSA_BLOCK_SIZE_MAX] = {
         (uint8_t)(decryption->client_version >> 8), (uint8_t)decryption->client_version};
     size_t modulus_size = (size_t)EVP_PKEY_get_size(key_public(decryption->key));
     uint8_t *whole = payload + sizeof(uint16_t);
-    if (size > modulus_size || modulus_size > SIGNATURE_SIZE_MAX ||
+    if (size > modulus_size || modulus_size > RSA_BLOCK_SIZE_MAX ||
         !is_ciphertext(decryption, ciphertext, size)) {
         PROVIDER_RAISE(decryption->provider, REASON_INPUT_SIZE,
                        "%zu bytes are no ciphertext for key '%s'", size, decryption->key->name);

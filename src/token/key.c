@@ -32,6 +32,9 @@ static const struct {
     {CKK_RSA, KEY_TYPE_RSA},
     {CKK_EC, KEY_TYPE_EC},
     {CKK_EC_EDWARDS, KEY_TYPE_ED25519},
+    {CKK_ML_DSA, KEY_TYPE_ML_DSA_44},
+    {CKK_ML_DSA, KEY_TYPE_ML_DSA_65},
+    {CKK_ML_DSA, KEY_TYPE_ML_DSA_87},
 };
 
 static CK_KEY_TYPE pkcs11_key_type(enum key_type type)
@@ -90,6 +93,20 @@ static CK_RV read_ec(const struct token_session *session, CK_OBJECT_HANDLE handl
     return CKR_OK;
 }
 
+/* Only a public key's: a private key's CKA_VALUE is secret. */
+static CK_RV read_ml_dsa(const struct token_session *session, const struct object *object,
+                         struct shown *shown)
+{
+    uint8_t value[PUBLIC_VALUE_SIZE_MAX] = {0};
+    CK_ATTRIBUTE attribute = {CKA_VALUE, value, sizeof(value)};
+    if (object->class != CKO_PUBLIC_KEY)
+        return CKR_OK;
+    CK_RV rv = object_read(session, object->handle, &attribute, 1);
+    if (rv == CKR_OK && !public_key_of_bytes(value, attribute.ulValueLen, &shown->key))
+        shown->key.spki_size = 0;
+    return rv;
+}
+
 /* Works for private and for public key objects. */
 static CK_RV read_shown(const struct token_session *session, const struct object *object,
                         struct shown *shown)
@@ -100,6 +117,8 @@ static CK_RV read_shown(const struct token_session *session, const struct object
         return read_rsa(session, object->handle, shown);
     if (object->key_type == CKK_EC || object->key_type == CKK_EC_EDWARDS)
         return read_ec(session, object->handle, object->key_type, shown);
+    if (object->key_type == CKK_ML_DSA)
+        return read_ml_dsa(session, object, shown);
     return CKR_OK;
 }
 
@@ -348,31 +367,47 @@ static CK_RV find_by_attributes(struct search *search, struct object_list *list)
     return object_list_find(search->session, template, count, list);
 }
 
-/* A public key as a token stores it: CKA_MODULUS, or CKA_EC_POINT in one of its forms. */
+/* What a token has of a public key to search by; CKA_EC_POINT in one of its forms. */
+static CK_ATTRIBUTE_TYPE value_attribute(CK_KEY_TYPE type)
+{
+    if (type == CKK_RSA)
+        return CKA_MODULUS;
+    return type == CKK_ML_DSA ? CKA_VALUE : CKA_EC_POINT;
+}
+
 static CK_RV find_by_value(const struct search *search, CK_OBJECT_CLASS class, CK_KEY_TYPE type,
                            const uint8_t *value, size_t size, struct object_list *list)
 {
     CK_ATTRIBUTE template[] = {
         {CKA_CLASS, &class, sizeof(class)},
         {CKA_KEY_TYPE, &type, sizeof(type)},
-        {type == CKK_RSA ? CKA_MODULUS : CKA_EC_POINT, unconst(value), size},
+        {value_attribute(type), unconst(value), size},
     };
     return object_list_find(search->session, template, ARRAY_SIZE(template), list);
 }
 
-/* The private keys that pair with the public key object of this point. */
 static CK_RV find_by_point(const struct search *search, CK_KEY_TYPE type, const uint8_t *point,
                            size_t size, struct object_list *list)
 {
-    const CK_OBJECT_CLASS private = CKO_PRIVATE_KEY;
-    struct object_list public = {0};
     CK_RV rv = CKR_OK;
-    for (int form = 0; rv == CKR_OK && public.count == 0 && form < POINT_FORMS; form++) {
+    for (int form = 0; rv == CKR_OK && list->count == 0 && form < POINT_FORMS; form++) {
         uint8_t value[QUIRK_POINT_SIZE_MAX];
         size_t value_size = quirk_point_write(form, point, size, value);
         if (value_size > 0)
-            rv = find_by_value(search, CKO_PUBLIC_KEY, type, value, value_size, &public);
+            rv = find_by_value(search, CKO_PUBLIC_KEY, type, value, value_size, list);
     }
+    return rv;
+}
+
+/* The private keys that pair with the public key object of this value. */
+static CK_RV find_by_public(const struct search *search, CK_KEY_TYPE type, const uint8_t *value,
+                            size_t size, struct object_list *list)
+{
+    const CK_OBJECT_CLASS private = CKO_PRIVATE_KEY;
+    struct object_list public = {0};
+    CK_RV rv = type == CKK_ML_DSA
+                   ? find_by_value(search, CKO_PUBLIC_KEY, type, value, size, &public)
+                   : find_by_point(search, type, value, size, &public);
     /* The first is enough: others are copies of it. */
     if (rv == CKR_OK && public.count > 0)
         rv = find_siblings(search->session, &public.objects[0], &private, list);
@@ -390,7 +425,7 @@ static CK_RV find_by_spki(const struct search *search, struct object_list *list)
         return CKR_OK; /* no token has a key of another type for us */
     if (type == KEY_TYPE_RSA)
         return find_by_value(search, CKO_PRIVATE_KEY, CKK_RSA, value, size, list);
-    return find_by_point(search, pkcs11_key_type(type), value, size, list);
+    return find_by_public(search, pkcs11_key_type(type), value, size, list);
 }
 
 static CK_RV find_some(struct search *search)

@@ -78,20 +78,59 @@ bool public_key_of_rsa(const uint8_t *modulus, size_t modulus_size, const uint8_
     return done;
 }
 
+/* What stands before a key's bytes in a SubjectPublicKeyInfo: RFC 8410 4 and 10.1, RFC 9881 4. */
+#define ML_DSA_SPKI_START_SIZE 22
+static const struct bytes_type {
+    enum key_type type;
+    size_t size, start_size;
+    uint8_t start[ML_DSA_SPKI_START_SIZE];
+} bytes_types[] = {
+    {KEY_TYPE_ED25519,
+     32,
+     12,
+     {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00}},
+    {KEY_TYPE_ML_DSA_44, 1312, ML_DSA_SPKI_START_SIZE, {0x30, 0x82, 0x05, 0x32, 0x30, 0x0b,
+                                                        0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+                                                        0x65, 0x03, 0x04, 0x03, 0x11, 0x03,
+                                                        0x82, 0x05, 0x21, 0x00}},
+    {KEY_TYPE_ML_DSA_65, 1952, ML_DSA_SPKI_START_SIZE, {0x30, 0x82, 0x07, 0xb2, 0x30, 0x0b,
+                                                        0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+                                                        0x65, 0x03, 0x04, 0x03, 0x12, 0x03,
+                                                        0x82, 0x07, 0xa1, 0x00}},
+    {KEY_TYPE_ML_DSA_87, 2592, ML_DSA_SPKI_START_SIZE, {0x30, 0x82, 0x0a, 0x32, 0x30, 0x0b,
+                                                        0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+                                                        0x65, 0x03, 0x04, 0x03, 0x13, 0x03,
+                                                        0x82, 0x0a, 0x21, 0x00}},
+};
+
+bool public_key_of_bytes(const uint8_t *bytes, size_t size, struct public_key *key)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(bytes_types); i++) {
+        const struct bytes_type *type = &bytes_types[i];
+        if (type->size != size)
+            continue;
+        key->type = type->type;
+        key->bits = (unsigned)size * 8;
+        key->spki_size = type->start_size + size;
+        memcpy(key->spki, type->start, type->start_size);
+        memcpy(key->spki + type->start_size, bytes, size);
+        return true;
+    }
+    return false;
+}
+
 /* X9.62 4.3.6. OpenSSL reads the hybrid form as well, and writes it in this one. */
 #define POINT_UNCOMPRESSED 0x04
 
 bool public_key_of_point(const struct group *group, const uint8_t *point, struct public_key *key)
 {
-    if (group->type == KEY_TYPE_EC && point[0] != POINT_UNCOMPRESSED)
+    if (group->type == KEY_TYPE_ED25519)
+        return public_key_of_bytes(point, group->point_size, key);
+    if (point[0] != POINT_UNCOMPRESSED)
         return false;
     ERR_set_mark();
     *key = (struct public_key){.type = group->type, .bits = group->bits};
-    EVP_PKEY *pkey =
-        group->type == KEY_TYPE_EC
-            ? ec_pkey(group, point)
-            : EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, point, group->point_size);
-    bool done = write_spki(pkey, key);
+    bool done = write_spki(ec_pkey(group, point), key);
     ERR_pop_to_mark();
     return done;
 }
@@ -113,15 +152,26 @@ static bool read_value(const EVP_PKEY *pkey, enum key_type *type, uint8_t *value
         *type = KEY_TYPE_RSA;
         return rsa_value(pkey, value, size);
     }
-    *size = PUBLIC_VALUE_SIZE_MAX;
-    if (EVP_PKEY_is_a(pkey, "ED25519")) {
-        *type = KEY_TYPE_ED25519;
-        return EVP_PKEY_get_raw_public_key(pkey, value, size) == 1;
-    }
     *type = KEY_TYPE_EC;
     return EVP_PKEY_is_a(pkey, "EC") &&
            EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, value,
                                            PUBLIC_VALUE_SIZE_MAX, size) == 1;
+}
+
+static bool bytes_value(const uint8_t *spki, size_t spki_size, enum key_type *type, uint8_t *value,
+                        size_t *size)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(bytes_types); i++) {
+        const struct bytes_type *row = &bytes_types[i];
+        if (spki_size != row->start_size + row->size ||
+            memcmp(spki, row->start, row->start_size) != 0)
+            continue;
+        *type = row->type;
+        *size = row->size;
+        memcpy(value, spki + row->start_size, row->size);
+        return true;
+    }
+    return false;
 }
 
 bool public_key_value(const uint8_t *spki, size_t spki_size, enum key_type *type,
@@ -129,6 +179,8 @@ bool public_key_value(const uint8_t *spki, size_t spki_size, enum key_type *type
 {
     if (spki_size > SPKI_SIZE_MAX)
         return false;
+    if (bytes_value(spki, spki_size, type, value, value_size))
+        return true;
     ERR_set_mark();
     const unsigned char *at = spki;
     EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)spki_size);

@@ -14,14 +14,17 @@
 #include "base/attributes.h"
 #include "token/quirks.h"
 
-/* Smaller ones are no longer safe; larger ones are slow, rare, and not in SIGNATURE_SIZE_MAX. */
+/* Smaller ones are no longer safe; larger ones are slow, rare, and not in RSA_BLOCK_SIZE_MAX. */
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 4096
 /* 65537 and its like; FIPS 186-4 allows up to 32 bytes. */
 #define RSA_EXPONENT_SIZE_MAX 32
 
-/* RSA-4096: 512 bytes of modulus, the exponent, and under 48 of DER around them. */
-#define SPKI_SIZE_MAX (RSA_BITS_MAX / 8 + RSA_EXPONENT_SIZE_MAX + 48)
+/* A point, a modulus or, longest of all, an ML-DSA-87 key (FIPS 204 table 2). */
+#define PUBLIC_VALUE_SIZE_MAX 2592
+
+/* RSA-4096 has an exponent besides; under 48 bytes of DER are around them. */
+#define SPKI_SIZE_MAX (PUBLIC_VALUE_SIZE_MAX + 48)
 
 struct public_key {
     enum key_type type;
@@ -38,8 +41,11 @@ bool public_key_of_rsa(const uint8_t *modulus, size_t modulus_size, const uint8_
 bool public_key_of_point(const struct group *group, const uint8_t *point,
                          struct public_key *key) MUST_USE;
 
-/* A point or a modulus. */
-#define PUBLIC_VALUE_SIZE_MAX (RSA_BITS_MAX / 8)
+/*
+ * Of an Ed25519 or ML-DSA key (RFC 8032 5.1.5, FIPS 204 5.3), whose number of bytes tells its type.
+ * False: as many has none. Any bytes are taken, and OpenSSL need not know the type.
+ */
+bool public_key_of_bytes(const uint8_t *bytes, size_t size, struct public_key *key) MUST_USE;
 
 /*
  * The other way: the modulus, without leading zeros, or the point, by which to search a token.

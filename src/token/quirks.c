@@ -4,6 +4,13 @@
 
 #include "wire/cursor.h"
 
+/* NSS 3.132 lists it with CKF_GENERATE, which is for secret keys (lib/softoken/pkcs11.c). */
+CK_FLAGS quirk_flags(CK_MECHANISM_TYPE mechanism, CK_FLAGS flags)
+{
+    bool means_pair = mechanism == CKM_ML_DSA_KEY_PAIR_GEN && (flags & CKF_GENERATE) != 0;
+    return means_pair ? flags | CKF_GENERATE_KEY_PAIR : flags;
+}
+
 static const struct group p256 = {KEY_TYPE_EC, 256, "P-256", 65};
 static const struct group p384 = {KEY_TYPE_EC, 384, "P-384", 97};
 static const struct group p521 = {KEY_TYPE_EC, 521, "P-521", 133};

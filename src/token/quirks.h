@@ -8,7 +8,10 @@
 #include <stdint.h>
 
 #include "base/attributes.h"
-#include "wire/scheme.h"
+#include "token/token.h"
+
+/* What a mechanism is for, where the device's flags say it in a way of its own. */
+CK_FLAGS quirk_flags(CK_MECHANISM_TYPE mechanism, CK_FLAGS flags) MUST_USE;
 
 /* A group that Immure's keys can be in. */
 struct group {

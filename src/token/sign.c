@@ -39,7 +39,7 @@ struct operation {
     const uint8_t *data;
     size_t data_size;
     size_t signature_size; /* as the token gives it */
-    uint8_t buffer[SIGNATURE_SIZE_MAX];
+    uint8_t buffer[RSA_BLOCK_SIZE_MAX];
 };
 
 static const struct digest *digest_named(const char *name)
@@ -111,15 +111,30 @@ static enum token_error prepare_ecdsa(struct operation *operation, struct proble
 static size_t token_signature_size(const struct token_signing_key *key)
 {
     size_t size = ((size_t)key->bits + 7) / 8;
-    return key->type == KEY_TYPE_RSA ? size : 2 * size;
+    switch (key->type) {
+    case KEY_TYPE_RSA:
+        return size;
+    case KEY_TYPE_EC:
+    case KEY_TYPE_ED25519:
+        return 2 * size;
+    case KEY_TYPE_ML_DSA_44: /* FIPS 204 table 2 */
+        return 2420;
+    case KEY_TYPE_ML_DSA_65:
+        return 3309;
+    case KEY_TYPE_ML_DSA_87:
+        break;
+    }
+    return 4627;
 }
 
 /* The token's signature must fit our buffers, and every padding must have its room. */
 static bool key_is_sane(const struct token_signing_key *key)
 {
     size_t size = token_signature_size(key);
-    return key->type == KEY_TYPE_RSA ? size >= RSA_BITS_MIN / 8 && size <= SIGNATURE_SIZE_MAX
-                                     : size > 0 && size <= ECDSA_RAW_SIZE_MAX;
+    if (key->type == KEY_TYPE_RSA)
+        return size >= RSA_BITS_MIN / 8 && size <= RSA_BLOCK_SIZE_MAX;
+    return size > 0 &&
+           size <= (key_type_is_ml_dsa(key->type) ? SIGNATURE_SIZE_MAX : ECDSA_RAW_SIZE_MAX);
 }
 
 static enum token_error prepare(struct token *token, struct operation *operation,
@@ -140,6 +155,11 @@ static enum token_error prepare(struct token *token, struct operation *operation
         return prepare_ecdsa(operation, problem);
     case KEY_TYPE_ED25519:
         operation->mechanism.mechanism = CKM_EDDSA;
+        return TOKEN_OK;
+    case KEY_TYPE_ML_DSA_44:
+    case KEY_TYPE_ML_DSA_65:
+    case KEY_TYPE_ML_DSA_87:
+        operation->mechanism.mechanism = CKM_ML_DSA; /* no parameter: pure, an empty context */
         return TOKEN_OK;
     case KEY_TYPE_RSA:
         break;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "token/internal.h"
+#include "token/quirks.h"
 
 /* More slots or mechanisms than any device has: a module that says more is broken. */
 #define SLOTS_MAX      4096
@@ -184,7 +185,7 @@ static enum token_error read_mechanisms(struct token *token, struct problem *pro
         /* A listed mechanism of which nothing can be told is one that is not there. */
         if (token->functions->C_GetMechanismInfo(token->slot.id, types[i], &info) == CKR_OK)
             token->mechanisms[token->mechanism_count++] =
-                (struct mechanism){.type = types[i], .flags = info.flags};
+                (struct mechanism){.type = types[i], .flags = quirk_flags(types[i], info.flags)};
     }
     if (rv == CKR_OK)
         qsort(token->mechanisms, token->mechanism_count, sizeof(*token->mechanisms),

@@ -32,6 +32,17 @@
 #include "wire/message.h"
 #include "wire/scheme.h"
 
+/* PKCS#11 v3.2 6.67, which p11-kit's header knows from 0.26 on. */
+#ifndef CKM_ML_DSA
+#define CKK_ML_DSA              0x4aUL
+#define CKM_ML_DSA_KEY_PAIR_GEN 0x1cUL
+#define CKM_ML_DSA              0x1dUL
+#define CKA_PARAMETER_SET       0x61dUL
+#define CKP_ML_DSA_44           1UL
+#define CKP_ML_DSA_65           2UL
+#define CKP_ML_DSA_87           3UL
+#endif
+
 /* Some devices allow few sessions in all (a YubiHSM 2: 16). */
 #define TOKEN_MAX_SESSIONS_DEFAULT 16
 #define TOKEN_MAX_SESSIONS_LIMIT   1024
@@ -148,7 +159,7 @@ struct token_key {
     CK_OBJECT_HANDLE public_handle; /* of the public key object, or CK_INVALID_HANDLE */
     uint64_t sessions;              /* token_sessions_opened() when it was found */
     enum key_type type;
-    unsigned bits;           /* of the modulus or the group: 2048, 256, 521; Ed25519: 256 */
+    unsigned bits;           /* of the modulus, the group or a pure key's bytes: 2048, 521, 256 */
     uint8_t id[KEY_ID_SIZE]; /* SHA-256 of spki */
     const uint8_t *spki;     /* DER SubjectPublicKeyInfo; valid during the callback */
     size_t spki_size;
@@ -201,8 +212,8 @@ struct token_signing_key {
 };
 
 /*
- * Signs in a session of the pool: `input` is the digest of the scheme's length, the message for
- * Ed25519, or the bytes of a raw scheme. `signature` has SIGNATURE_SIZE_MAX bytes; *size is set
+ * Signs in a session of the pool: `input` is the digest of the scheme's length, the message for a
+ * pure one, or the bytes of a raw scheme. `signature` has SIGNATURE_SIZE_MAX bytes; *size is set
  * to what TLS sends (RFC 8446 4.2.3, 4.4.3): for ECDSA a DER ECDSA-Sig-Value (RFC 3279 2.2.3).
  * RSA-PSS uses CKM_RSA_PKCS_PSS, or EMSA-PSS (RFC 8017 9.1) in software over CKM_RSA_X_509 where
  * the token has only that. A session that has died is replaced and the call made once more.
@@ -214,9 +225,6 @@ enum token_error token_sign(struct token *token, const struct token_signing_key 
                             struct problem *problem) MUST_USE;
 
 /* --- Decryption ------------------------------------------------------------------------------ */
-
-/* The longest block that RSA gives: as the longest modulus. */
-#define RSA_BLOCK_SIZE_MAX 512
 
 /* What is to be decrypted, `size` bytes as the modulus has, and the RSA key's handle. */
 struct token_ciphertext {

@@ -82,6 +82,53 @@ static void a_point_off_the_curve_is_refused(void **state)
     assert_int_equal(ERR_peek_error(), 0);
 }
 
+static void ml_dsa_keys_are_read_whether_openssl_has_them_or_not(void **state)
+{
+    static const struct {
+        enum key_type type;
+        size_t size;
+    } types[] = {
+        {KEY_TYPE_ML_DSA_44, 1312}, {KEY_TYPE_ML_DSA_65, 1952}, {KEY_TYPE_ML_DSA_87, 2592}};
+    uint8_t bytes[PUBLIC_VALUE_SIZE_MAX + 1], value[PUBLIC_VALUE_SIZE_MAX];
+    (void)state;
+    memset(bytes, 0xa5, sizeof(bytes));
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        struct public_key key;
+        enum key_type type;
+        size_t size = 0;
+        assert_true(public_key_of_bytes(bytes, types[i].size, &key));
+        assert_int_equal(key.type, types[i].type);
+        assert_int_equal(key.bits, 8 * types[i].size);
+        assert_true(public_key_value(key.spki, key.spki_size, &type, value, &size));
+        assert_int_equal(type, types[i].type);
+        assert_int_equal(size, types[i].size);
+        assert_memory_equal(value, bytes, size);
+        const unsigned char *at = key.spki;
+        EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)key.spki_size);
+        ERR_clear_error();
+        if (pkey != NULL) { /* OpenSSL 3.5 and later */
+            uint8_t spki[SPKI_SIZE_MAX];
+            assert_true(EVP_PKEY_is_a(pkey, key_type_name(type)));
+            assert_int_equal(EVP_PKEY_get_bits(pkey), key.bits);
+            assert_int_equal(spki_of(pkey, spki), key.spki_size);
+            assert_memory_equal(spki, key.spki, key.spki_size);
+        }
+        EVP_PKEY_free(pkey);
+        assert_false(public_key_of_bytes(bytes, types[i].size + 1, &key));
+        assert_false(public_key_value(key.spki, key.spki_size - 1, &type, value, &size));
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+}
+
+static void a_device_s_flags_are_put_right_for_ml_dsa_pairs_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(quirk_flags(CKM_ML_DSA_KEY_PAIR_GEN, CKF_GENERATE),
+                     CKF_GENERATE | CKF_GENERATE_KEY_PAIR);
+    assert_int_equal(quirk_flags(CKM_ML_DSA_KEY_PAIR_GEN, 0), 0);
+    assert_int_equal(quirk_flags(CKM_AES_KEY_GEN, CKF_GENERATE), CKF_GENERATE);
+}
+
 static size_t number(EVP_PKEY *pkey, const char *name, uint8_t *bytes)
 {
     BIGNUM *value = NULL;
@@ -148,6 +195,8 @@ int main(void)
         cmocka_unit_test(every_group_gives_openssls_der),
         cmocka_unit_test(points_are_found_in_every_wrapping_and_no_other),
         cmocka_unit_test(a_point_off_the_curve_is_refused),
+        cmocka_unit_test(ml_dsa_keys_are_read_whether_openssl_has_them_or_not),
+        cmocka_unit_test(a_device_s_flags_are_put_right_for_ml_dsa_pairs_alone),
         cmocka_unit_test(rsa_is_taken_from_2048_to_4096_bits),
         cmocka_unit_test(garbage_is_no_public_key_and_leaves_no_openssl_error),
     };

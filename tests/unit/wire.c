@@ -143,6 +143,10 @@ static void test_schemes_are_ianas(void **state)
     assert_int_equal(scheme_find(KEY_TYPE_RSA, SCHEME_PADDING_PKCS1, NULL)->code,
                      SCHEME_RSA_PKCS1_RAW);
     assert_int_equal(scheme_find(KEY_TYPE_ED25519, SCHEME_PADDING_NONE, NULL)->code, 0x0807);
+    assert_int_equal(scheme_find(KEY_TYPE_ML_DSA_44, SCHEME_PADDING_NONE, NULL)->code, 0x0904);
+    assert_int_equal(scheme_find(KEY_TYPE_ML_DSA_87, SCHEME_PADDING_NONE, NULL)->code, 0x0906);
+    assert_string_equal(key_type_name(scheme_by_code(0x0905)->key_type), "ML-DSA-65");
+    assert_null(scheme_find(KEY_TYPE_ML_DSA_65, SCHEME_PADDING_NONE, "SHA256"));
     assert_null(scheme_find(KEY_TYPE_RSA, SCHEME_PADDING_PSS, NULL));
     assert_null(scheme_by_code(0x0201)); /* rsa_pkcs1_sha1 */
     assert_int_equal(scheme_by_code(0x0603)->group_bits, 521);
