@@ -61,6 +61,15 @@ static bool fill(struct key *key, struct key_reference *reference)
     return readable;
 }
 
+static bool openssl_has_type(const struct key *key)
+{
+    ERR_set_mark();
+    EVP_KEYMGMT *found = EVP_KEYMGMT_fetch(key->provider->libctx, key_type_name(key->type), NULL);
+    ERR_pop_to_mark();
+    EVP_KEYMGMT_free(found);
+    return found != NULL;
+}
+
 struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
                              const char **damaged)
 {
@@ -76,6 +85,12 @@ struct key *key_of_reference(struct provider *provider, const uint8_t *der, size
     key_reference_clear(&reference);
     if (*damaged == NULL)
         return key;
+    if (key != NULL && key->params != NULL && !openssl_has_type(key)) {
+        PROVIDER_RAISE(provider, REASON_OPENSSL_TOO_OLD,
+                       "'%s' is an %s key, which takes OpenSSL 3.5 or later", key->name,
+                       key_type_name(key->type));
+        *damaged = NULL;
+    }
     key_free(key);
     return NULL;
 }

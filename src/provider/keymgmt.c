@@ -12,7 +12,8 @@
 /* A parameter of our own: the key's name, for access logs (src/nginx). */
 #define PARAM_NAME "immure-name"
 
-static OSSL_FUNC_keymgmt_new_fn rsa_new, ec_new, ed25519_new;
+static OSSL_FUNC_keymgmt_new_fn rsa_new, ec_new, ed25519_new, ml_dsa_44_new, ml_dsa_65_new,
+    ml_dsa_87_new;
 static OSSL_FUNC_keymgmt_free_fn keymgmt_free;
 static OSSL_FUNC_keymgmt_dup_fn keymgmt_dup;
 static OSSL_FUNC_keymgmt_load_fn keymgmt_load;
@@ -22,9 +23,10 @@ static OSSL_FUNC_keymgmt_validate_fn keymgmt_validate;
 static OSSL_FUNC_keymgmt_import_fn keymgmt_import;
 static OSSL_FUNC_keymgmt_export_fn keymgmt_export;
 static OSSL_FUNC_keymgmt_get_params_fn keymgmt_get_params;
-static OSSL_FUNC_keymgmt_import_types_fn rsa_types, ec_types, ed25519_types;
-static OSSL_FUNC_keymgmt_gettable_params_fn rsa_gettable, ec_gettable, ed25519_gettable;
-static OSSL_FUNC_keymgmt_query_operation_name_fn rsa_operation, ec_operation, ed25519_operation;
+static OSSL_FUNC_keymgmt_import_types_fn rsa_types, ec_types, pure_types;
+static OSSL_FUNC_keymgmt_gettable_params_fn rsa_gettable, ec_gettable, pure_gettable;
+static OSSL_FUNC_keymgmt_query_operation_name_fn rsa_operation, ec_operation, ed25519_operation,
+    ml_dsa_operation;
 
 static void *rsa_new(void *provctx)
 {
@@ -39,6 +41,21 @@ static void *ec_new(void *provctx)
 static void *ed25519_new(void *provctx)
 {
     return key_new(provctx, KEY_TYPE_ED25519);
+}
+
+static void *ml_dsa_44_new(void *provctx)
+{
+    return key_new(provctx, KEY_TYPE_ML_DSA_44);
+}
+
+static void *ml_dsa_65_new(void *provctx)
+{
+    return key_new(provctx, KEY_TYPE_ML_DSA_65);
+}
+
+static void *ml_dsa_87_new(void *provctx)
+{
+    return key_new(provctx, KEY_TYPE_ML_DSA_87);
 }
 
 static void keymgmt_free(void *keydata)
@@ -174,7 +191,7 @@ static const OSSL_PARAM *ec_types(int selection)
     return types;
 }
 
-static const OSSL_PARAM *ed25519_types(int selection)
+static const OSSL_PARAM *pure_types(int selection)
 {
     static const OSSL_PARAM types[] = {
         OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0),
@@ -219,7 +236,7 @@ static const OSSL_PARAM *ec_gettable(void *provctx)
     return gettable;
 }
 
-static const OSSL_PARAM *ed25519_gettable(void *provctx)
+static const OSSL_PARAM *pure_gettable(void *provctx)
 {
     static const OSSL_PARAM gettable[] = {
         COMMON_GETTABLE,
@@ -248,7 +265,13 @@ static const char *ed25519_operation(int operation)
     return operation == OSSL_OP_SIGNATURE ? SIGNATURE_NAME_ED25519 : "ED25519";
 }
 
-#define KEYMGMT(type)                                                                              \
+/* NULL: of the key's own name. */
+static const char *ml_dsa_operation(int operation)
+{
+    return operation == OSSL_OP_SIGNATURE ? SIGNATURE_NAME_ML_DSA : NULL;
+}
+
+#define KEYMGMT(type, form, algorithm)                                                             \
     static const OSSL_DISPATCH type##_keymgmt[] = {                                                \
         {OSSL_FUNC_KEYMGMT_NEW, (void (*)(void))type##_new},                                       \
         {OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))keymgmt_free},                                    \
@@ -258,23 +281,32 @@ static const char *ed25519_operation(int operation)
         {OSSL_FUNC_KEYMGMT_MATCH, (void (*)(void))keymgmt_match},                                  \
         {OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))keymgmt_validate},                            \
         {OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))keymgmt_import},                                \
-        {OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))type##_types},                            \
+        {OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))form##_types},                            \
         {OSSL_FUNC_KEYMGMT_EXPORT, (void (*)(void))keymgmt_export},                                \
-        {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))type##_types},                            \
+        {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))form##_types},                            \
         {OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))keymgmt_get_params},                        \
-        {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))type##_gettable},                      \
-        {OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))type##_operation},                \
+        {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))form##_gettable},                      \
+        {OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))algorithm##_operation},           \
         {0, NULL},                                                                                 \
     }
 
-KEYMGMT(rsa);
-KEYMGMT(ec);
-KEYMGMT(ed25519);
+KEYMGMT(rsa, rsa, rsa);
+KEYMGMT(ec, ec, ec);
+KEYMGMT(ed25519, pure, ed25519);
+KEYMGMT(ml_dsa_44, pure, ml_dsa);
+KEYMGMT(ml_dsa_65, pure, ml_dsa);
+KEYMGMT(ml_dsa_87, pure, ml_dsa);
 
 /* The names and OIDs of the default provider, so that its keys and ours are of one kind. */
 const OSSL_ALGORITHM keymgmt_algorithms[] = {
     {"RSA:rsaEncryption:1.2.840.113549.1.1.1", PROPERTIES, rsa_keymgmt, "RSA keys in an HSM"},
     {"EC:id-ecPublicKey:1.2.840.10045.2.1", PROPERTIES, ec_keymgmt, "EC keys in an HSM"},
     {"ED25519:1.3.101.112", PROPERTIES, ed25519_keymgmt, "Ed25519 keys in an HSM"},
+    {"ML-DSA-44:MLDSA44:2.16.840.1.101.3.4.3.17:id-ml-dsa-44", PROPERTIES, ml_dsa_44_keymgmt,
+     "ML-DSA-44 keys in an HSM"},
+    {"ML-DSA-65:MLDSA65:2.16.840.1.101.3.4.3.18:id-ml-dsa-65", PROPERTIES, ml_dsa_65_keymgmt,
+     "ML-DSA-65 keys in an HSM"},
+    {"ML-DSA-87:MLDSA87:2.16.840.1.101.3.4.3.19:id-ml-dsa-87", PROPERTIES, ml_dsa_87_keymgmt,
+     "ML-DSA-87 keys in an HSM"},
     {NULL, NULL, NULL, NULL},
 };

@@ -32,6 +32,7 @@ static const OSSL_ITEM reason_strings[] = {
     {REASON_OUT_OF_MEMORY, (void *)"out of memory"},
     {REASON_NO_PRIVATE_KEY, (void *)"not a private key"},
     {REASON_BAD_PARAMETER, (void *)"bad parameter"},
+    {REASON_OPENSSL_TOO_OLD, (void *)"OpenSSL is too old for the key"},
     {0, NULL},
 };
 

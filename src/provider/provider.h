@@ -5,7 +5,7 @@
  *     connection.c    one connection to immured for each thread
  *     key.c           the key object: public key and name
  *     public_key.c    its public half: from DER to the default provider's key
- *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519
+ *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519, ML-DSA
  *     signature.c     OSSL_OP_SIGNATURE: signing, by immured
  *     verification.c  OSSL_OP_SIGNATURE: verifying, by the default provider
  *     decryption.c    OSSL_OP_ASYM_CIPHER: decrypting, by immured; encrypting, by the default one
@@ -48,6 +48,7 @@ enum reason {
     REASON_OUT_OF_MEMORY,
     REASON_NO_PRIVATE_KEY,
     REASON_BAD_PARAMETER,
+    REASON_OPENSSL_TOO_OLD,
 };
 
 struct connection;
@@ -131,7 +132,10 @@ void key_free(struct key *key); /* one reference; takes NULL */
 /* The default provider's key for the public half, which `key` owns; NULL: there is none. */
 EVP_PKEY *key_public(const struct key *key) MUST_USE;
 
-/* The key that a DER reference names; or NULL, and what is wrong with it in `*damaged`. */
+/*
+ * The key that a DER reference names; or NULL, and what is wrong with it in `*damaged`, where NULL
+ * means that the error queue says it.
+ */
 struct key *key_of_reference(struct provider *provider, const uint8_t *der, size_t size,
                              const char **damaged) MUST_USE;
 
@@ -171,7 +175,7 @@ EVP_PKEY *public_key_make(struct provider *provider, enum key_type type, const O
 
 /*
  * Hands the key of a DER reference to OpenSSL, with its DER, and returns the callback's result.
- * 0 and *damaged set: it is no usable reference.
+ * 0 and *damaged as by key_of_reference(): it is no usable reference.
  */
 int reference_deliver(struct provider *provider, uint8_t *der, size_t size, OSSL_CALLBACK *callback,
                       void *argument, const char **damaged) MUST_USE;
@@ -186,6 +190,7 @@ extern const OSSL_ALGORITHM keymgmt_algorithms[], signature_algorithms[], decryp
 #define SIGNATURE_NAME_RSA     "IMMURE-RSA"
 #define SIGNATURE_NAME_ECDSA   "IMMURE-ECDSA"
 #define SIGNATURE_NAME_ED25519 "IMMURE-ED25519"
+#define SIGNATURE_NAME_ML_DSA  "IMMURE-ML-DSA"
 
 #define PROPERTIES "provider=immure"
 

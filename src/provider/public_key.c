@@ -73,28 +73,33 @@ static OSSL_PARAM *ec_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING 
     return params_of(builder, complete);
 }
 
-/* RFC 8410 4 */
-static OSSL_PARAM *ed25519_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *point)
+/* RFC 8410 4, RFC 9881 4 */
+static OSSL_PARAM *pure_params(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *bytes)
 {
     (void)algorithm;
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
-    return params_of(builder, push_point(builder, point));
+    return params_of(builder, push_point(builder, bytes));
 }
 
 static OSSL_PARAM *params_for(const X509_ALGOR *algorithm, const ASN1_BIT_STRING *bits,
                               enum key_type *type)
 {
     static const struct {
-        int algorithm;
+        const char *algorithm; /* in numbers: OpenSSL before 3.5 has no name for all of them */
         OSSL_PARAM *(*params)(const X509_ALGOR *, const ASN1_BIT_STRING *);
     } types[] = {
-        [KEY_TYPE_RSA] = {NID_rsaEncryption, rsa_params},
-        [KEY_TYPE_EC] = {NID_X9_62_id_ecPublicKey, ec_params},
-        [KEY_TYPE_ED25519] = {NID_ED25519, ed25519_params},
+        [KEY_TYPE_RSA] = {"1.2.840.113549.1.1.1", rsa_params},
+        [KEY_TYPE_EC] = {"1.2.840.10045.2.1", ec_params},
+        [KEY_TYPE_ED25519] = {"1.3.101.112", pure_params},
+        [KEY_TYPE_ML_DSA_44] = {"2.16.840.1.101.3.4.3.17", pure_params},
+        [KEY_TYPE_ML_DSA_65] = {"2.16.840.1.101.3.4.3.18", pure_params},
+        [KEY_TYPE_ML_DSA_87] = {"2.16.840.1.101.3.4.3.19", pure_params},
     };
+    char numbers[32]; /* longer ones are none of them */
+    OBJ_obj2txt(numbers, sizeof(numbers), algorithm->algorithm, 1);
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         *type = (enum key_type)i;
-        if (types[i].algorithm == OBJ_obj2nid(algorithm->algorithm))
+        if (strcmp(types[i].algorithm, numbers) == 0)
             return types[i].params(algorithm, bits);
     }
     return NULL;

@@ -97,11 +97,12 @@ static void *signature_dupctx(void *context)
 
 static int set_digest(struct signature *signature, const char *name)
 {
-    if (signature->key != NULL && signature->key->type == KEY_TYPE_ED25519) {
+    if (signature->key != NULL && key_type_is_pure(signature->key->type)) {
         if (name[0] == '\0')
             return 1;
         PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED,
-                       "Ed25519 takes no digest (RFC 8032); '%s' was given", name);
+                       "%s takes no digest; '%s' was given", key_type_name(signature->key->type),
+                       name);
         return 0;
     }
     signature->digest = digest_of_name(name);
@@ -200,8 +201,8 @@ static int start_stream(struct signature *signature)
 {
     if (signature->digest == NULL) {
         PROVIDER_RAISE(signature->provider, REASON_INPUT_SIZE,
-                       "a message for Ed25519 must be given whole, of at most %d bytes",
-                       WIRE_PAYLOAD_SIZE_MAX);
+                       "a message for %s must be given whole, of at most %d bytes",
+                       key_type_name(signature->key->type), WIRE_PAYLOAD_SIZE_MAX);
         return 0;
     }
     EVP_MD *digest = EVP_MD_fetch(signature->provider->libctx, signature->digest, NULL);
@@ -435,12 +436,13 @@ static const OSSL_DISPATCH digest_signature[] = {
     {0, NULL},
 };
 
-/* Ed25519 (RFC 8032): of whole messages only. */
+/* Ed25519 (RFC 8032) and ML-DSA (FIPS 204): of whole messages only. */
 static const OSSL_DISPATCH message_signature[] = {COMMON_FUNCTIONS, {0, NULL}};
 
 const OSSL_ALGORITHM signature_algorithms[] = {
     {SIGNATURE_NAME_RSA, PROPERTIES, digest_signature, "RSA signatures by an HSM"},
     {SIGNATURE_NAME_ECDSA, PROPERTIES, digest_signature, "ECDSA signatures by an HSM"},
     {SIGNATURE_NAME_ED25519, PROPERTIES, message_signature, "Ed25519 signatures by an HSM"},
+    {SIGNATURE_NAME_ML_DSA, PROPERTIES, message_signature, "ML-DSA signatures by an HSM"},
     {NULL, NULL, NULL, NULL},
 };
