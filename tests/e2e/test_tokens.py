@@ -12,7 +12,7 @@ from harness import wire
 from harness.clients import s_client
 from harness.load import Load
 from harness.nginx import Nginx, certificate_lines, module_lines
-from harness.pki import ALGORITHMS, KEY_TYPES, make_key
+from harness.pki import ALGORITHMS, KEY_TYPES, ML_DSA, make_key
 from harness.process import run, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import Immured
@@ -48,6 +48,9 @@ SCHEMES = {
     "p384": [(0x0503, "-sha384", ())],
     "p521": [(0x0603, "-sha512", ())],
     "ed25519": [(0x0807, None, ())],
+    "mldsa44": [(0x0904, None, ())],
+    "mldsa65": [(0x0905, None, ())],
+    "mldsa87": [(0x0906, None, ())],
 } | {key_type: RSA_SCHEMES for key_type in KEY_TYPES if key_type.startswith("rsa")}
 
 
@@ -134,7 +137,7 @@ def key_type(request, device):
     return name
 
 
-each_key_type = pytest.mark.parametrize("key_type", KEY_TYPES, indirect=True)
+each_key_type = pytest.mark.parametrize("key_type", (*KEY_TYPES, *ML_DSA), indirect=True)
 by_key = lambda column: pytest.mark.cell("token | key", "{device.name} | {key_type}", column)
 by_token = lambda column: pytest.mark.cell("token", "{device.name}", column)
 
@@ -147,7 +150,7 @@ def test_keys_are_made_shown_imported_and_destroyed(device, authority, directory
     assert re.search(rf"^{key.name} .* soft ", cli("key", "list").text, re.MULTILINE)
     assert re.search(r"Extractable: +no", cli("key", "show", key.name).text)
 
-    file, _ = authority.file_key(f"{device.token.name}-{key_type}", "any", ALGORITHMS[key_type])
+    file, _ = authority.file_key(f"{device.token.name}-{key_type}", "any", (ALGORITHMS | ML_DSA)[key_type])
     copy = shutil.copy(file, directory / "key.pem")
     shutil.chown(copy, DAEMON_USER)
     if device.token.imports:
@@ -202,13 +205,15 @@ def test_each_scheme_verifies(device, authority, directory, key_type, record_pro
 
 
 @each_key_type
-@by_key("TLS 1.2 and 1.3")
-def test_handshakes_of_both_versions(device, authority, key_type):
+@by_key("TLS")
+def test_handshakes_of_all_versions(device, authority, key_type, record_property):
     key = device.key(key_type)
     nginx = device.web(key)
-    for version in ("-tls1_2", "-tls1_3"):
-        handshake = s_client(authority, nginx.port, key.host, version)
-        assert handshake.protocol == f"TLSv1.{version[-1]}"
+    versions = ("1.3",) if key_type in ML_DSA else ("1.2", "1.3")
+    for version in versions:
+        handshake = s_client(authority, nginx.port, key.host, f"-tls{version.replace('.', '_')}")
+        assert handshake.protocol == f"TLSv{version}"
+    record_property("found", " and ".join(versions))
     assert device.immured.token_status()["failures"] == 0
 
 

@@ -15,6 +15,8 @@ ALGORITHMS = {
     f"p{bits}": f"ec -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384, 521)
 } | {f"rsa{bits}": f"rsa:{bits}" for bits in (2048, 3072, 4096)} | {"ed25519": "ed25519"}
 KEY_TYPES = tuple(ALGORITHMS)
+# For OpenSSL 3.5 and later, and tokens of PKCS#11 3.2, none of which Debian 12 has.
+ML_DSA = {f"mldsa{number}": f"ML-DSA-{number}" for number in (44, 65, 87)}
 # openssl.cnf without any provider section: what OpenSSL does by itself.
 PLAIN_CONF = "[req]\ndistinguished_name = dn\n[dn]\n"
 

@@ -13,7 +13,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from .pki import KEY_TYPES
+from .pki import KEY_TYPES, ML_DSA
 from .process import free_port, is_listening, is_running, run, wait_until
 from .stage import DAEMON_USER, root_is_mounted
 from .token import PIN, SOFTHSM, SoftToken, as_daemon, write_private
@@ -151,7 +151,9 @@ class Nss(Token):
 
     @property
     def keys(self):
-        return KEY_TYPES if version_of("libnss3") >= (3, 110) else (*NIST, *RSA)
+        version = version_of("libnss3")
+        newest = (*KEY_TYPES, *ML_DSA) if version >= (3, 132) else KEY_TYPES
+        return newest if version >= (3, 110) else (*NIST, *RSA)
 
     def start(self):
         make = ("certutil", "-N", "-d", f"sql:{self.directory}", "-f", self.pin_file)
@@ -318,7 +320,8 @@ class OpenCryptoki(Token):
     @property
     def keys(self):
         version = version_of("opencryptoki")
-        return RSA if version < (3, 9) else (*NIST, *RSA) if version < (3, 27) else KEY_TYPES
+        newest = (*KEY_TYPES, *ML_DSA)
+        return RSA if version < (3, 9) else (*NIST, *RSA) if version < (3, 27) else newest
 
     def start(self):
         self.namespace = subprocess.Popen(
