@@ -4,6 +4,7 @@
  *     0  a byte with the size of CKA_EC_PARAMS, these, CKA_EC_POINT
  *     1  a byte with the size of CKA_PUBLIC_EXPONENT, this, CKA_MODULUS
  *     2  a DER SubjectPublicKeyInfo
+ *     3  a key's bytes
  */
 #include "fuzz.h"
 
@@ -94,9 +95,17 @@ static void check_spki(struct reader *reader)
         assert(size > 0 && size <= sizeof(value) && reader->left <= SPKI_SIZE_MAX);
 }
 
+static void check_bytes(struct reader *reader)
+{
+    struct public_key key;
+    if (public_key_of_bytes(reader->at, reader->left, &key))
+        check_names(&key, reader->at, reader->left);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static void (*const checks[])(struct reader * reader) = {check_point, check_rsa, check_spki};
+    static void (*const checks[])(struct reader * reader) = {check_point, check_rsa, check_spki,
+                                                             check_bytes};
     struct reader reader = reader_of(bytes, size);
     uint8_t choice = reader_u8(&reader);
     if (!reader.failed && choice < ARRAY_SIZE(checks))
