@@ -87,6 +87,24 @@ def test_nginx_signs_in_tls_1_3_alone(device, make_nginx, authority, key_type):
     s_client(authority, nginx.port, key.host, "-tls1_2", status=1)
 
 
+def tstclnt(database, port, host, scheme, status=0):
+    """NSS's client, which trusts the CAs in its database, and offers this scheme alone."""
+    connect = ("tstclnt", "-h", "127.0.0.1", "-p", str(port), "-a", host, "-d", database)
+    return run(*connect, "-V", "tls1.3:tls1.3", "-J", scheme, "-Q", status=status).text
+
+
+@pytest.mark.skipif(not shutil.which("tstclnt"), reason="not here: libnss3-tools")
+@by_key_type
+def test_nss_verifies_what_nginx_signs(device, make_nginx, authority, directory, key_type):
+    key, database = device.keys[key_type], f"sql:{directory}"
+    nginx = make_nginx(device.immured.socket).configure((key.host, certificate_lines(key))).start()
+    run("certutil", "-N", "-d", database, "--empty-password")
+    assert "UNKNOWN_ISSUER" in tstclnt(database, nginx.port, key.host, key_type, status=254)
+    run("certutil", "-A", "-d", database, "-n", "ca", "-t", "C,,", "-i", authority.certificate)
+    assert f"subject DN: CN={key.host}" in tstclnt(database, nginx.port, key.host, key_type)
+    tstclnt(database, nginx.port, key.host, "ecdsa_secp256r1_sha256", status=1)
+
+
 def test_nginx_has_an_ecdsa_certificate_for_who_knows_no_ml_dsa(device, make_nginx, authority):
     new, old = device.keys["mldsa65"], device.keys["p256"]
     nginx = make_nginx(device.immured.socket)
@@ -122,7 +140,8 @@ def test_openssl_signs_messages_and_requests(device, openssl, authority, directo
     openssl("req", "-new", "-key", key.reference, "-subj", "/CN=any", "-out", csr)
     authority.openssl("req", "-in", csr, "-noout", "-verify")
     assert ML_DSA[key_type] in authority.openssl("req", "-in", csr, "-noout", "-text").text
-    assert openssl("pkey", "-in", key.reference, "-pubout").stdout == key.public_key.read_bytes()
+    for name in (key.reference, f"immure:{key.name}", f"pkcs11:object={key.name}"):
+        assert openssl("pkey", "-in", name, "-pubout").stdout == key.public_key.read_bytes()
 
 
 def test_digests_and_long_messages_are_refused_in_words(device, openssl, directory):
