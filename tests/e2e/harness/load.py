@@ -43,7 +43,11 @@ class Load:
         self.may_run.set()
         for thread in self.threads:
             thread.start()
-        self.wait_for(len(self.threads))
+        try:
+            self.wait_for(len(self.threads))
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
