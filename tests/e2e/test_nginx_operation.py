@@ -1,7 +1,6 @@
 """nginx as it is operated: started, reloaded, killed and upgraded, and so is immured."""
 
 import signal
-import time
 
 import pytest
 from harness.clients import curl, s_client
@@ -68,16 +67,6 @@ def test_binary_upgrade_under_load_fails_no_handshake(own, authority):
         nginx.signal("SIGWINCH", old)
         load.wait_for(20)
         assert end(old, signal.SIGQUIT), "the old master does not end"
-        load.check()
-
-
-def test_immured_killed_and_started_again_under_load_fails_no_handshake(own, authority):
-    with Load(authority, own.nginx.port, own.hosts) as load:
-        for _ in range(3):
-            own.immured.kill()
-            time.sleep(0.2)
-            own.immured.start()
-            load.wait_for(20)
         load.check()
 
 

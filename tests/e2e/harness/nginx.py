@@ -59,6 +59,16 @@ def certificate_lines(*keys, named=lambda key: key.reference):
     return "".join(f"ssl_certificate {k.certificate}; ssl_certificate_key '{named(k)}';\n" for k in keys)
 
 
+def nginx_version():
+    return tuple(map(int, re.search(r"nginx/([\d.]+)", run(NGINX, "-v").text)[1].split(".")))
+
+
+def has_engines():
+    """An nginx that was built without them refuses the directive, whichever engine it names."""
+    said = run(NGINX, *"-t -g ssl_engine\tnone; -c /dev/null -e /dev/null".split(" "), status=None).text
+    return '"ssl_engine" directive is not supported' not in said
+
+
 class Nginx:
     """`start()` starts it with `servers`: pairs of server name and lines for its block."""
 
@@ -152,6 +162,9 @@ class Nginx:
 
     def workers(self, pid=None):
         return children(pid or self.pid())
+
+    def is_up(self):
+        return bool(self.pid()) and is_running(self.pid())
 
     def signal(self, name, pid=None):
         os.kill(pid or self.pid(), getattr(signal, name))

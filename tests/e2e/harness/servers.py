@@ -11,7 +11,7 @@ from .apache import APACHE, Apache
 from .haproxy import HAPROXY, Haproxy
 from .hitch import HITCH, Hitch
 from .lighttpd import LIGHTTPD, MOD_OPENSSL, Lighttpd
-from .nginx import NGINX, Nginx, module_lines
+from .nginx import NGINX, Nginx, has_engines, module_lines, nginx_version
 from .s_server import OPENSSL, OpensslServer
 from .server import Site
 from .stunnel import STUNNEL, Stunnel
@@ -28,6 +28,7 @@ class Setting:
     sites: list
     backend: int  # the port of a server without TLS
     chroot: Path = None  # where the socket is; openssl.cnf has its path from there
+    timeout_ms: int = None  # how long the provider waits for immured, as openssl.cnf says
 
     @property
     def env(self):
@@ -37,19 +38,30 @@ class Setting:
 class NginxServer(Nginx):
     """nginx, made like the other servers."""
 
-    def __init__(self, setting, module=""):
-        super().__init__(setting.stage, setting.directory, setting.conf, module)
+    def __init__(self, setting, module="", env=None):
+        super().__init__(setting.stage, setting.directory, setting.conf, module, env=env)
         self.configure(setting.sites)
 
     def configure(self, sites):
-        lines = ((s.host, f"ssl_certificate {s.certificate}; ssl_certificate_key {s.key};") for s in sites)
+        lines = ((s.host, f"ssl_certificate {s.certificate}; ssl_certificate_key '{s.key}';") for s in sites)
         return super().configure(*lines)
 
+    def stop(self):
+        """All of its processes have to end by themselves, those before a reload, too."""
+        if self.is_up():
+            self.wait_for_old_workers()
+        super().stop()
+        assert "exited on signal" not in self.log(), self.log()
 
-def nginx_with_module(setting):
-    if not setting.stage.nginx_module.exists():
-        return None
-    return NginxServer(setting, module_lines(setting.stage, setting.socket))
+
+def nginx(module=False, engine=False):
+    def make(s):
+        lines = module_lines(s.stage, s.socket, s.timeout_ms) if module else ""
+        if not engine:
+            return NginxServer(s, lines)
+        return NginxServer(s, f"{lines}ssl_engine immure;\n", s.stage.engine_env(s.socket))
+
+    return make
 
 
 def apache(mpm):
@@ -95,10 +107,32 @@ def by_name(key):
     return f"immure:{key.name}"
 
 
+def by_engine(key):
+    return f"engine:immure:{key.name}"
+
+
+def by_store(named):
+    return lambda key: f"store:{named(key)}"
+
+
+def no_module(stage):
+    return "" if stage.nginx_module.exists() else "the nginx module was not built: nginx-dev is not here"
+
+
+def no_engines(stage):
+    if stage.engine is None:
+        return "OpenSSL has no engines: ours is not built"
+    return "" if has_engines() else "this nginx was built without engines"
+
+
+def no_store(_):
+    return "" if nginx_version() >= (1, 29) else "nginx has store: from 1.29 on; this one is older"
+
+
 @dataclass(frozen=True)
 class Row:
     name: str
-    make: Callable  # of a Setting; None where something was not built
+    make: Callable  # of a Setting
     needs: dict  # files, and the Debian packages that have them
     key: Callable = by_reference  # what stands in the place of a key
     asks_at_start: bool = False  # keys are looked up, so immured has to be there
@@ -106,13 +140,24 @@ class Row:
     reload_gap: str = ""  # why handshakes may fail meanwhile
     chroot: bool = False  # the server's root is immured's directory
     no_key: dict = field(default_factory=dict)  # by type of key: why it cannot have one
+    lacks: tuple = ()  # of a Stage: what else is not here, or ""
 
-    def missing(self):
-        """The packages that are not here, in one text."""
-        return " ".join(dict.fromkeys(p for file, p in self.needs.items() if not Path(file).exists()))
+    def missing(self, stage):
+        """Why there is none here, or ""."""
+        packages = dict.fromkeys(p for file, p in self.needs.items() if not Path(file).exists())
+        if packages:
+            return f"not here: {' '.join(packages)}"
+        return next(filter(None, (lack(stage) for lack in self.lacks)), "")
 
     def site(self, key, host=None, certificate=None):
         return Site(host or key.host, certificate or key.certificate, self.key(key))
+
+
+def nginx_rows(way, key, lack, engine=False):
+    """Without the module and with it."""
+    for module, name, lacks in ((False, way, (lack,)), (True, f"{way}, module", (lack, no_module))):
+        made = nginx(module, engine)
+        yield Row(f"nginx, {name}", made, NGINX_NEEDS, key, asks_at_start=True, lacks=lacks)
 
 
 NGINX_NEEDS = {NGINX: "nginx"}
@@ -134,8 +179,11 @@ RESETS = "its reload resets connections"
 OUTSIDE = "it looks for its configuration inside its root"
 
 SERVERS = (
-    Row("nginx, OPENSSL_CONF", NginxServer, NGINX_NEEDS),
-    Row("nginx, module", nginx_with_module, NGINX_NEEDS),
+    Row("nginx, OPENSSL_CONF", nginx(), NGINX_NEEDS),
+    Row("nginx, module", nginx(module=True), NGINX_NEEDS, lacks=(no_module,)),
+    *nginx_rows("engine:immure:NAME", by_engine, no_engines, engine=True),
+    *nginx_rows("store:immure:NAME", by_store(by_name), no_store),
+    *nginx_rows("store:pkcs11: URI", by_store(by_uri), no_store),
     *(Row(f"Apache, {mpm}", apache(mpm), APACHE_NEEDS) for mpm in ("prefork", "worker", "event")),
     *(
         Row(
