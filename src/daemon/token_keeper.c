@@ -413,7 +413,8 @@ static void note_flapping(struct token_keeper *keeper, const struct retry *retry
     pthread_mutex_lock(&keeper->lock);
     bool first = !keeper->flapping && retry->short_lives > SHORT_LIVES_TOLD && !keeper->condemned &&
                  !keeper->stopping;
-    keeper->flapping |= first;
+    if (first)
+        keeper->flapping = true;
     pthread_mutex_unlock(&keeper->lock);
     if (first)
         log_warning("token %s: comes up and is lost again; it is opened anew every %d ms at most, "

@@ -133,7 +133,7 @@ static bool child_has(struct pin *pin, int (*in_child)(void *memory, size_t size
         _exit(grandchild ? child_has(pin, NULL, false) : strcmp(pin->text, "1234") == 0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
-    assert_in_range(status, 0, 1 << 8);
+    assert_uint_in_range(status, 0, 1 << 8);
     return WEXITSTATUS(status) == 1;
 }
 
@@ -155,7 +155,7 @@ static void test_deadline_that_has_passed_leaves_nothing(void **state)
 {
     (void)state;
     assert_int_equal(clock_left_ms(clock_now_ms() - 1), 0);
-    assert_in_range(clock_left_ms(clock_now_ms() + 1000), 900, 1000);
+    assert_uint_in_range(clock_left_ms(clock_now_ms() + 1000), 900, 1000);
     assert_int_equal(clock_left_ms(UINT64_MAX), UINT32_MAX);
 }
 

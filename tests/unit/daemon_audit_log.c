@@ -238,7 +238,7 @@ static void the_first_use_is_written_within_a_second_and_the_rest_at_the_minutes
     audit_writer_run(writer, true, minute + 10);
     assert_int_equal(audit_writer_descriptor(writer), -1);
     int left = audit_writer_time_left(writer, minute + 10);
-    assert_in_range(left, 1, 990);
+    assert_uint_in_range(left, 1, 990);
     audit_writer_run(writer, false, minute + 10 + (uint64_t)left);
     assert_int_equal(check_chain(0), n + 1);
     for (uint64_t i = 0; i < 1000; i++)

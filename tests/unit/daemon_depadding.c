@@ -157,7 +157,7 @@ static void messages_are_those_of_the_draft(void **state)
 
 /* --- Made up -------------------------------------------------------------------------------- */
 
-static const uint8_t some_key[REJECTION_KEY_SIZE] = "some rejection key, 32 bytes ...";
+static const uint8_t some_key[REJECTION_KEY_SIZE] = "some rejection key, 31 bytes ..";
 
 /* The ciphertext need not be the block's, which only the private key could tell. */
 static void premaster_of(const uint8_t block[BLOCK_SIZE], uint8_t ciphertext_byte, uint8_t key_byte,

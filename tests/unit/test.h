@@ -9,4 +9,8 @@
 
 #include <cmocka.h>
 
+#ifndef assert_uint_in_range /* its name before cmocka 2 */
+#define assert_uint_in_range assert_in_range
+#endif
+
 #endif
