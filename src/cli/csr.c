@@ -29,17 +29,26 @@ static bool add_sans(X509_REQ *request, GENERAL_NAMES *names)
     return done;
 }
 
-/* Subject and names as the arguments say; what is wrong with them is bad usage. */
-static enum exit_status fill_names(X509_REQ *request, const struct arguments *arguments)
+/* What is wrong with the text is bad usage, as it is with names. */
+static enum exit_status fill_subject(X509_REQ *request, const char *text)
 {
     struct problem problem;
-    if (arguments->subject != NULL &&
-        subject_parse(arguments->subject, X509_REQ_get_subject_name(request), &problem) != 0)
-        return report_usage("%s", problem.text);
-    if (arguments->sans.count == 0)
-        return STATUS_OK;
+    X509_NAME *name = X509_NAME_new();
+    enum exit_status status = STATUS_OK;
+    if (name == NULL)
+        status = report_openssl("cannot make the subject");
+    else if (subject_parse(text, name, &problem) != 0)
+        status = report_usage("%s", problem.text);
+    else if (X509_REQ_set_subject_name(request, name) != 1)
+        status = report_openssl("cannot put the subject into the request");
+    X509_NAME_free(name);
+    return status;
+}
 
-    GENERAL_NAMES *names = san_parse(&arguments->sans, &problem);
+static enum exit_status fill_sans(X509_REQ *request, const struct text_list *texts)
+{
+    struct problem problem;
+    GENERAL_NAMES *names = san_parse(texts, &problem);
     if (names == NULL)
         return report_usage("%s", problem.text);
     enum exit_status status =
@@ -190,7 +199,11 @@ static enum exit_status run(const struct arguments *arguments)
     if (request == NULL)
         return report_openssl("cannot make a request");
 
-    enum exit_status status = fill_names(request, arguments);
+    enum exit_status status = STATUS_OK;
+    if (arguments->subject != NULL)
+        status = fill_subject(request, arguments->subject);
+    if (status == STATUS_OK && arguments->sans.count > 0)
+        status = fill_sans(request, &arguments->sans);
     if (status == STATUS_OK)
         status = request_with(arguments, request);
     if (status == STATUS_OK && arguments->sans.count == 0)

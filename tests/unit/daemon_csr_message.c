@@ -20,7 +20,7 @@ static uint8_t key_id[KEY_ID_SIZE];
 static uint8_t *request_info(EVP_PKEY *for_key, size_t *size)
 {
     X509_REQ *request = X509_REQ_new();
-    X509_NAME *subject = X509_REQ_get_subject_name(request);
+    X509_NAME *subject = X509_NAME_new();
     STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
     X509_EXTENSION *names =
         X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:www.example,DNS:b.example");
@@ -30,11 +30,13 @@ static uint8_t *request_info(EVP_PKEY *for_key, size_t *size)
     assert_int_equal(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
                                                 (const unsigned char *)"www.example", -1, -1, 0),
                      1);
+    assert_int_equal(X509_REQ_set_subject_name(request, subject), 1);
     assert_int_equal(X509_REQ_add_extensions(request, extensions), 1);
     assert_int_equal(X509_REQ_set_pubkey(request, for_key), 1);
     int length = i2d_re_X509_REQ_tbs(request, &info);
     assert_true(length > 0);
     sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+    X509_NAME_free(subject);
     X509_REQ_free(request);
     *size = (size_t)length;
     return info;
