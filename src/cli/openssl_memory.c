@@ -11,13 +11,15 @@
 
 static void *allocate(size_t size, const char *file, int line)
 {
-    (void)file, (void)line;
+    (void)file;
+    (void)line;
     return malloc(size);
 }
 
 static void wipe_and_free(void *memory, const char *file, int line)
 {
-    (void)file, (void)line;
+    (void)file;
+    (void)line;
     if (memory != NULL)
         explicit_bzero(memory, malloc_usable_size(memory));
     free(memory);

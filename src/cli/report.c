@@ -166,17 +166,25 @@ static void print_row(const struct table *table, size_t first, const size_t *wid
     putchar('\n');
 }
 
-enum exit_status print_table(struct table *table)
+/* `widths`: zeros, one a column. */
+static void print_rows(const struct table *table, size_t *widths)
 {
-    size_t *widths = calloc(table->columns, sizeof(*widths));
-    table->failed |= widths == NULL;
-    for (size_t i = 0; i < table->count && !table->failed; i++) {
+    for (size_t i = 0; i < table->count; i++) {
         size_t width = text_width(table->cells[i]);
         if (width > widths[i % table->columns])
             widths[i % table->columns] = width;
     }
-    for (size_t i = 0; i < table->count && !table->failed; i += table->columns)
+    for (size_t i = 0; i < table->count; i += table->columns)
         print_row(table, i, widths);
+}
+
+enum exit_status print_table(struct table *table)
+{
+    size_t *widths = calloc(table->columns, sizeof(*widths));
+    if (widths == NULL)
+        table->failed = true;
+    else if (!table->failed)
+        print_rows(table, widths);
     for (size_t i = 0; i < table->count; i++)
         free(table->cells[i]);
     free(table->cells);

@@ -101,9 +101,9 @@ static int check_missing(const struct way *way)
 static int follow(struct way *way, const char *link)
 {
     char target[PATH_MAX], ahead[PATH_MAX];
-    ssize_t size = readlink(link, target, sizeof(target) - 1);
-    if (size < 0)
-        return fail(way, strerror(errno));
+    ssize_t size = readlink(link, target, sizeof(target));
+    if (size < 0 || (size_t)size >= sizeof(target))
+        return fail(way, strerror(size < 0 ? errno : ENAMETOOLONG));
     target[size] = '\0';
     if (++way->links > LINKS_MAX ||
         snprintf(ahead, sizeof(ahead), "%s/%s", target, way->ahead) >= (int)sizeof(ahead))

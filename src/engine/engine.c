@@ -140,7 +140,9 @@ static EVP_PKEY *load_key(ENGINE *engine, const char *id, UI_METHOD *ui, void *u
 {
     static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
     static atomic_bool loaded;
-    (void)engine, (void)ui, (void)ui_data;
+    (void)engine;
+    (void)ui;
+    (void)ui_data;
     if (id == NULL) {
         ERR_raise(ERR_LIB_ENGINE, ERR_R_PASSED_NULL_PARAMETER);
         return NULL;

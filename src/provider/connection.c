@@ -163,7 +163,9 @@ static void wake(void *argument)
 static void close_descriptor(ASYNC_WAIT_CTX *wait, const void *key, OSSL_ASYNC_FD descriptor,
                              void *unused)
 {
-    (void)wait, (void)key, (void)unused;
+    (void)wait;
+    (void)key;
+    (void)unused;
     close(descriptor);
 }
 

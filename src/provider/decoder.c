@@ -195,7 +195,8 @@ static int decoder_decode(void *context, OSSL_CORE_BIO *in, int selection, OSSL_
                           void *argument, OSSL_PASSPHRASE_CALLBACK *passphrase, void *pass_argument)
 {
     struct provider *provider = context;
-    (void)passphrase, (void)pass_argument;
+    (void)passphrase;
+    (void)pass_argument;
     if (!decoder_does_selection(provider, selection))
         return 1;
 

@@ -242,7 +242,8 @@ static const OSSL_PARAM *decryption_settable(void *context, void *provctx)
         OSSL_PARAM_octet_string(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, NULL, 0),
         OSSL_PARAM_END,
     };
-    (void)context, (void)provctx;
+    (void)context;
+    (void)provctx;
     return settable;
 }
 
@@ -262,7 +263,8 @@ static const OSSL_PARAM *decryption_gettable(void *context, void *provctx)
         OSSL_PARAM_int(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, NULL),
         OSSL_PARAM_END,
     };
-    (void)context, (void)provctx;
+    (void)context;
+    (void)provctx;
     return gettable;
 }
 

@@ -380,7 +380,8 @@ static const OSSL_PARAM *signature_settable(void *context, void *provctx)
         OSSL_PARAM_utf8_string(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, NULL, 0),
         OSSL_PARAM_END,
     };
-    (void)context, (void)provctx;
+    (void)context;
+    (void)provctx;
     return settable;
 }
 
@@ -403,7 +404,8 @@ static const OSSL_PARAM *signature_gettable(void *context, void *provctx)
         OSSL_PARAM_utf8_string(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, NULL, 0),
         OSSL_PARAM_END,
     };
-    (void)context, (void)provctx;
+    (void)context;
+    (void)provctx;
     return gettable;
 }
 

@@ -99,7 +99,8 @@ static int store_load(void *context, OSSL_CALLBACK *callback, void *argument,
     uint8_t reference[KEY_REFERENCE_SIZE_MAX];
     size_t size = sizeof(reference);
     const char *damaged;
-    (void)passphrase, (void)pass_argument;
+    (void)passphrase;
+    (void)pass_argument;
 
     store->done = true;
     if (!find(store, reference, &size))

@@ -38,7 +38,8 @@ static struct timespec pause_before; /* signatures with IMMURE_HSM_KEY */
 
 static CK_RV init_quickly(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
-    (void)session, (void)key;
+    (void)session;
+    (void)key;
     return mechanism->mechanism == CKM_ECDSA ? CKR_OK : CKR_MECHANISM_INVALID;
 }
 

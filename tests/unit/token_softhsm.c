@@ -204,7 +204,9 @@ static int make_tokens_and_keys(void **state)
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place)
 {
-    (void)status, (void)type, (void)place;
+    (void)status;
+    (void)type;
+    (void)place;
     return remove(path);
 }
 
@@ -318,7 +320,10 @@ static CK_FLAGS pin_flags;
 static CK_RV counting_login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_UTF8CHAR *pin,
                             CK_ULONG size)
 {
-    (void)session, (void)user, (void)pin, (void)size;
+    (void)session;
+    (void)user;
+    (void)pin;
+    (void)size;
     login_calls++;
     return CKR_PIN_INCORRECT;
 }
@@ -883,7 +888,11 @@ static CK_RV sign_result;
 static CK_RV failing_sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG size,
                           CK_BYTE *signature, CK_ULONG *signature_size)
 {
-    (void)session, (void)data, (void)size, (void)signature, (void)signature_size;
+    (void)session;
+    (void)data;
+    (void)size;
+    (void)signature;
+    (void)signature_size;
     return sign_result;
 }
 
