@@ -118,7 +118,7 @@ static const struct option_spec options[] = {
      .help = KEY_KIND_NAMES,
      .offset = offsetof(struct arguments, type),
      .is_required = true},
-    KEY_PAIR_DECRYPT_OPTION,
+    {KEY_PAIR_DECRYPT_OPTION},
     {.name = "token",
      .value = "TOKEN",
      .help = "the token to make it on; needed if several are configured",

@@ -199,7 +199,7 @@ static const struct option_spec options[] = {
     {.name = "keep",
      .help = "leave FILE as it is, unasked",
      .offset = offsetof(struct arguments, keep)},
-    KEY_PAIR_DECRYPT_OPTION,
+    {KEY_PAIR_DECRYPT_OPTION},
     {.name = "token",
      .value = "TOKEN",
      .help = "the token to bring it to; needed if several are configured",

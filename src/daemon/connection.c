@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "daemon/rate_limit.h"
 
-static struct rate_limit refusals = RATE_LIMIT_INITIAL;
+static struct rate_limit refusals = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void connections_init(struct connections *connections)
 {

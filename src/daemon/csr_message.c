@@ -19,19 +19,18 @@ typedef struct {
     STACK_OF(X509_ATTRIBUTE) * attributes;
 } REQUEST_INFO;
 
-ASN1_SEQUENCE(REQUEST_INFO) =
-    {
-        ASN1_EMBED(REQUEST_INFO, version, INT32),
-        ASN1_SIMPLE(REQUEST_INFO, subject, X509_NAME),
-        ASN1_SIMPLE(REQUEST_INFO, spki, ASN1_SEQUENCE),
-        ASN1_IMP_SET_OF(REQUEST_INFO, attributes, X509_ATTRIBUTE, 0),
+ASN1_SEQUENCE(REQUEST_INFO) = {
+    ASN1_EMBED(REQUEST_INFO, version, INT32),
+    ASN1_SIMPLE(REQUEST_INFO, subject, X509_NAME),
+    ASN1_SIMPLE(REQUEST_INFO, spki, ASN1_SEQUENCE),
+    ASN1_IMP_SET_OF(REQUEST_INFO, attributes, X509_ATTRIBUTE, 0),
 } static_ASN1_SEQUENCE_END(REQUEST_INFO)
 
-    /*
-     * OpenSSL also reads what is BER and not DER; written anew, that comes out differently. But
-     * names and attributes' values it keeps as they came: is_minimal() looks at those.
-     */
-    static bool is_der_of(const REQUEST_INFO *info, const uint8_t *message, size_t size)
+/*
+ * OpenSSL also reads what is BER and not DER; written anew, that comes out differently. But
+ * names and attributes' values it keeps as they came: is_minimal() looks at those.
+ */
+static bool is_der_of(const REQUEST_INFO *info, const uint8_t *message, size_t size)
 {
     unsigned char *der = NULL;
     int length = ASN1_item_i2d((const ASN1_VALUE *)info, &der, ASN1_ITEM_rptr(REQUEST_INFO));

@@ -20,11 +20,6 @@ struct rate_limit {
     unsigned suppressed;
 };
 
-#define RATE_LIMIT_INITIAL                                                                         \
-    {                                                                                              \
-        .lock = PTHREAD_MUTEX_INITIALIZER                                                          \
-    }
-
 /*
  * True when the event may be logged; *suppressed is then the number of those that were not,
  * since the last that was. From any thread.

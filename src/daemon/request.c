@@ -27,7 +27,7 @@ static const bool log_worthy[STATUS_COUNT] = {
     [WIRE_TOKEN_FAILED] = true,    [WIRE_OVER_RATE] = true,
 };
 
-static struct rate_limit refusals = RATE_LIMIT_INITIAL;
+static struct rate_limit refusals = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void key_id_text(const uint8_t id[KEY_ID_SIZE], char text[KEY_ID_TEXT_SIZE])
 {

@@ -5,34 +5,19 @@
 #define ASK_LOG  "see the module's own log"
 #define IS_LATER "it is opened again when it is back"
 
-#define FAILED(rv, hint)                                                                           \
-    {                                                                                              \
-        rv, #rv, TOKEN_FAILED, hint                                                                \
-    }
-#define UNAVAILABLE(rv, hint)                                                                      \
-    {                                                                                              \
-        rv, #rv, TOKEN_UNAVAILABLE, hint                                                           \
-    }
+/* Versions of clang-format differ about braces in macros. */
+/* clang-format off */
+#define FAILED(rv, hint)      {rv, #rv, TOKEN_FAILED, hint}
+#define UNAVAILABLE(rv, hint) {rv, #rv, TOKEN_UNAVAILABLE, hint}
 /*
  * What AWS CloudHSM says when it has too much to do, with its Client SDK 5 and 3 (AWS CloudHSM
  * User Guide, "HSM throttling"); applications are to repeat the call.
  */
-#define BUSY(rv)                                                                                   \
-    {                                                                                              \
-        rv, #rv, TOKEN_BUSY, "the device has too much to do, or " ASK_LOG                          \
-    }
-#define UNSUPPORTED(rv)                                                                            \
-    {                                                                                              \
-        rv, #rv, TOKEN_UNSUPPORTED, "the token has no mechanism for it"                            \
-    }
-#define KEY_GONE(rv)                                                                               \
-    {                                                                                              \
-        rv, #rv, TOKEN_KEY_GONE, "the key is not where it was found"                               \
-    }
-#define PIN_REFUSED(rv, hint)                                                                      \
-    {                                                                                              \
-        rv, #rv, TOKEN_PIN_INCORRECT, hint                                                         \
-    }
+#define BUSY(rv)              {rv, #rv, TOKEN_BUSY, "the device has too much to do, or " ASK_LOG}
+#define UNSUPPORTED(rv)       {rv, #rv, TOKEN_UNSUPPORTED, "the token has no mechanism for it"}
+#define KEY_GONE(rv)          {rv, #rv, TOKEN_KEY_GONE, "the key is not where it was found"}
+#define PIN_REFUSED(rv, hint) {rv, #rv, TOKEN_PIN_INCORRECT, hint}
+/* clang-format on */
 
 /* What each CK_RV (PKCS#11 v2.40 5.1) means to the caller, and what an operator can do. */
 static const struct rv {

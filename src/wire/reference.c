@@ -16,17 +16,15 @@ typedef struct {
     ASN1_UTF8STRING *uri;
 } REFERENCE;
 
-ASN1_SEQUENCE(REFERENCE) =
-    {
-        ASN1_EMBED(REFERENCE, version, INT32),
-        ASN1_SIMPLE(REFERENCE, spki, ASN1_SEQUENCE),
-        ASN1_SIMPLE(REFERENCE, name, ASN1_UTF8STRING),
-        ASN1_OPT(REFERENCE, uri, ASN1_UTF8STRING),
+ASN1_SEQUENCE(REFERENCE) = {
+    ASN1_EMBED(REFERENCE, version, INT32),
+    ASN1_SIMPLE(REFERENCE, spki, ASN1_SEQUENCE),
+    ASN1_SIMPLE(REFERENCE, name, ASN1_UTF8STRING),
+    ASN1_OPT(REFERENCE, uri, ASN1_UTF8STRING),
 } static_ASN1_SEQUENCE_END(REFERENCE)
 
-    /* A copy of the text if it is UTF-8 without control characters, at most `limit` bytes. */
-    static char *
-    copy_text(const ASN1_STRING *text, size_t limit)
+/* A copy of the text if it is UTF-8 without control characters, at most `limit` bytes. */
+static char *copy_text(const ASN1_STRING *text, size_t limit)
 {
     const unsigned char *bytes = ASN1_STRING_get0_data(text);
     int size = ASN1_STRING_length(text);

@@ -102,10 +102,11 @@ static void check_bytes(struct reader *reader)
         check_names(&key, reader->at, reader->left);
 }
 
+typedef void check(struct reader *reader);
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static void (*const checks[])(struct reader * reader) = {check_point, check_rsa, check_spki,
-                                                             check_bytes};
+    static check *const checks[] = {check_point, check_rsa, check_spki, check_bytes};
     struct reader reader = reader_of(bytes, size);
     uint8_t choice = reader_u8(&reader);
     if (!reader.failed && choice < ARRAY_SIZE(checks))
