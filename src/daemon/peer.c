@@ -19,8 +19,9 @@
 
 static bool read_groups(int socket, struct peer *peer)
 {
-    socklen_t size = 0;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0)
+    gid_t unused;
+    socklen_t size = 0; /* asks for the size */
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, &unused, &size) == 0)
         return true; /* it has none */
     if (errno != ERANGE)
         return false;
