@@ -260,7 +260,7 @@ static void print_figures(const char *name, const struct figures *rounds, int co
 static void measure_all(int threads, int count, pid_t immured)
 {
     struct figures bare[ROUNDS_MAX], signing[ROUNDS_MAX];
-    double ratios[ROUNDS_MAX];
+    double ratios[ROUNDS_MAX] = {0};
     float *all = calloc((size_t)threads * CALLS_MAX, sizeof(*all));
     for (int i = 0; i < threads; i++)
         callers[i].latencies = calloc(CALLS_MAX, sizeof(float));

@@ -71,7 +71,7 @@ void writer_bytes(struct writer *writer, const void *bytes, size_t size)
 
 static void write_number(struct writer *writer, uint64_t value, size_t size)
 {
-    uint8_t bytes[sizeof(value)];
+    uint8_t bytes[sizeof(value)] = {0};
     for (size_t i = size; i-- > 0; value >>= 8)
         bytes[i] = (uint8_t)value;
     writer_bytes(writer, bytes, size);

@@ -75,8 +75,8 @@ static void check_problem(const char *path, const struct problem *problem)
     int used = 0;
     char line[16];
     assert(strncmp(problem->text, path, strlen(path)) == 0);
-    assert(sscanf(problem->text + strlen(path), ":%15[0-9]: %n", line, &used) == 1);
-    assert(used > 0 && problem->text[strlen(path) + (size_t)used] != '\0');
+    int matched = sscanf(problem->text + strlen(path), ":%15[0-9]: %n", line, &used);
+    assert(matched == 1 && used > 0 && problem->text[strlen(path) + (size_t)used] != '\0');
     for (const char *c = problem->text; *c != '\0'; c++)
         assert((unsigned char)*c >= 0x20 && *c != 0x7f);
 }

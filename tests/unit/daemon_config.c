@@ -19,7 +19,8 @@ static void write_file(const char *path, const char *text, mode_t mode)
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    int failure = fclose(file);
+    assert_int_equal(failure, 0);
     assert_int_equal(chmod(path, mode), 0);
 }
 

@@ -24,7 +24,8 @@ static void tell(const char *commands)
     FILE *file = fopen(FAULT_MODULE ".new", "w");
     assert_non_null(file);
     assert_true(fputs(commands, file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    int failure = fclose(file);
+    assert_int_equal(failure, 0);
     assert_int_equal(rename(FAULT_MODULE ".new", FAULT_MODULE ".fault"), 0);
 }
 
@@ -81,7 +82,8 @@ static int load(void **state)
     FILE *file = fopen(conf, "w");
     assert_non_null(file);
     fprintf(file, "directories.tokendir = %s\n", directory);
-    assert_int_equal(fclose(file), 0);
+    int failure = fclose(file);
+    assert_int_equal(failure, 0);
     setenv("SOFTHSM2_CONF", conf, 1);
     void *library = dlopen(FAULT_MODULE, RTLD_NOW | RTLD_LOCAL);
     assert_non_null(library);

@@ -191,6 +191,7 @@ static void test_reference_with_a_byte_less_or_more_is_none(void **state)
     (void)state;
     uint8_t *der = encode("www", "pkcs11:token=prod", &size);
     uint8_t *longer = calloc(1, size + 1);
+    assert_non_null(longer);
     memcpy(longer, der, size);
     assert_false(key_reference_decode(longer, size + 1, &reference));
     for (size_t cut = 0; cut < size; cut++)
