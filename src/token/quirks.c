@@ -4,7 +4,7 @@
 
 #include "wire/cursor.h"
 
-/* NSS 3.132 lists it with CKF_GENERATE, which is for secret keys (lib/softoken/pkcs11.c). */
+/* NSS 3.132's C_GetMechanismInfo() says CKF_GENERATE of it, which is for secret keys. */
 CK_FLAGS quirk_flags(CK_MECHANISM_TYPE mechanism, CK_FLAGS flags)
 {
     bool means_pair = mechanism == CKM_ML_DSA_KEY_PAIR_GEN && (flags & CKF_GENERATE) != 0;
