@@ -175,16 +175,25 @@ def web(stage, workspace, openssl_conf, keys, immured, hosting):
 
 
 @pytest.fixture
-def own(make_immured, make_nginx, keys):
+def make_own(make_immured, make_nginx, keys):
     """An immured and an nginx that a test may kill; nginx serves the P-256 and RSA-2048 keys."""
-    immured = make_immured().start()
-    nginx = make_nginx(immured.socket)
-    served = [keys["p256"], keys["rsa2048"]]
-    nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
-    return SimpleNamespace(
-        immured=immured, nginx=nginx, hosts=[key.host for key in served],
-        log=lambda: f"{immured.log()}\n--- nginx\n{nginx.log()}",
-    )
+
+    def make(timeout_ms=None):
+        immured = make_immured().start()
+        nginx = make_nginx(immured.socket, timeout_ms)
+        served = [keys["p256"], keys["rsa2048"]]
+        nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
+        return SimpleNamespace(
+            immured=immured, nginx=nginx, hosts=[key.host for key in served],
+            log=lambda: f"{immured.log()}\n--- nginx\n{nginx.log()}",
+        )
+
+    return make
+
+
+@pytest.fixture
+def own(make_own):
+    return make_own()
 
 
 @pytest.fixture(scope="session")
