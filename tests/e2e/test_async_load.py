@@ -26,6 +26,7 @@ def start(make_nginx, keys):
         key = keys["p256"]
         nginx = make_nginx(immured.socket, timeout_ms)
         nginx.events = "worker_connections 4096;"
+        nginx.listen = "ssl backlog=4096"  # or the kernel drops some when nginx has no CPU
         lines = f"{certificate_lines(key)} {lines} location /status {{ stub_status; }}"
         nginx.configure((key.host, lines))
         return nginx.edit("events {", "worker_rlimit_nofile 8192;\nevents {").start()
