@@ -1,6 +1,7 @@
 """Whole images of the memory of running processes, and which secrets are in them."""
 
 import re
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -14,6 +15,9 @@ Image = namedtuple("Image", "bytes findings skipped")
 
 # The kernel's own pages, which it lets nobody read in this way.
 UNREADABLE = {"[vvar]", "[vvar_vclock]", "[vsyscall]"}
+# A bit of a page's entry in pagemap.
+GUARD = 1 << 58
+PAGE = 4096
 
 
 def mappings(pid):
@@ -34,6 +38,13 @@ def is_reserved(mapping):
     return "r" not in mapping.access and mapping.resident_kib == 0
 
 
+def is_guard(pid, address):
+    """A page that madvise(2) made one nobody can read or write: glibc 2.42 ends stacks with them."""
+    with open(f"/proc/{pid}/pagemap", "rb") as pagemap:
+        pagemap.seek(address // PAGE * 8)
+        return bool(int.from_bytes(pagemap.read(8), sys.byteorder) & GUARD)
+
+
 def search(program, pid, secrets):
     """The Image of a process, searched for `secrets`: bytes by name. `program`: find_secrets."""
     names, mapped = list(secrets), [m for m in mappings(pid) if not is_reserved(m)]
@@ -47,7 +58,8 @@ def search(program, pid, secrets):
         address = int(numbers[-2 if what == "unread" else -1], 16)
         mapping = next(m for m in mapped if m.start <= address < m.end)
         if what == "unread":
-            image.skipped.add(mapping.name)
+            if not is_guard(pid, address):
+                image.skipped.add(mapping.name)
         else:
             secret, offset, size = map(int, numbers[:3])
             image.findings.append(Finding(names[secret], offset, size, address, mapping))
