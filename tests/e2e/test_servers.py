@@ -14,7 +14,7 @@ from harness.load import Load
 from harness.process import run, wait_until
 from harness.s_server import OpensslServer
 from harness.server import sites as sites_of
-from harness.servers import SERVERS, Setting
+from harness.servers import ALL, SERVERS, SOCKET, Setting
 
 KEY_TYPES = ("p256", "rsa2048", "ed25519")
 VERSIONS = ("1.2", "1.3")
@@ -28,6 +28,8 @@ SIGNATURES = {
 
 each_key_type = pytest.mark.parametrize("key_type", KEY_TYPES)
 each_version = pytest.mark.parametrize("version", VERSIONS)
+WHOLE = [row for row in SERVERS if not row.brief]
+for_whole_rows = pytest.mark.parametrize("server", WHOLE, ids=[r.name for r in WHOLE], indirect=True)
 in_table = lambda column: pytest.mark.cell("server", "{server.name}", column)
 
 
@@ -44,15 +46,24 @@ def server(request, stage):
     return request.param
 
 
+def make_root(root):
+    """Absolute paths of files below `root` are the same for a process that has it as its root."""
+    link = root / root.relative_to("/")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to("/")
+    return root
+
+
 @pytest.fixture(scope="module")
-def make(stage, backend_port):
+def make(stage, workspace, backend_port):
     """Makes a server of a row; not started."""
 
     def make(row, directory, socket, sites, timeout_ms=None):
         directory.mkdir(exist_ok=True)
-        chroot = socket.parent if row.chroot else None
-        path = f"/{socket.name}" if chroot else socket
-        conf = stage.write_openssl_conf(directory / "openssl.cnf", path, timeout_ms=timeout_ms)
+        roots = {SOCKET: socket.parent, ALL: workspace}
+        chroot = make_root(roots[row.chroot]) if row.chroot else None
+        conf = stage.write_openssl_conf(directory / "openssl.cnf", socket, timeout_ms=timeout_ms)
         where = directory / "server"
         return row.make(Setting(stage, where, conf, socket, sites, backend_port, chroot, timeout_ms))
 
@@ -87,6 +98,7 @@ def own(server, make, directory, make_immured, keys, timeout_ms):
 
 
 @pytest.mark.cell("server | key", "{server.name} | {key_type}", "TLS {version}")
+@for_whole_rows
 @each_version
 @each_key_type
 def test_handshakes_with_two_libraries(running, server, authority, keys, key_type, version):
@@ -136,15 +148,13 @@ def test_a_reload_with_another_key_fails_no_handshake(
     other = keys["p384"]
     host = sites[0].host
     new = [server.site(other, host, authority.certify(other, host)), *sites[1:]]
-    if server.reload_gap:
-        rotate(authority, own, new)
-        record_property("found", f"passed without load: {server.reload_gap}")
-        return
     with Load(authority, own.port, [site.host for site in sites]) as load:
         for wanted in (new, sites) * 2:
             rotate(authority, own, wanted)
             load.wait_for(8)
-        load.check()
+        load.check(server.reload_loses)
+    if load.failures:
+        record_property("found", f"passed, but for {len(load.failures)} connections that its reload lost")
 
 
 @in_table("immured killed and restarted, under load")
@@ -163,6 +173,7 @@ def test_restarts_of_immured_fail_no_handshake(server, own, authority):
 
 @pytest.mark.slow
 @in_table("immured away at start")
+@for_whole_rows
 @pytest.mark.parametrize("timeout_ms", [500])
 def test_a_start_with_immured_away(server, own, authority):
     own, immured, sites = own

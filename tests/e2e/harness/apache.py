@@ -3,6 +3,7 @@
 import signal
 
 from .server import Server
+from .stage import library
 
 APACHE = "/usr/sbin/apache2"
 MODULES = "/usr/lib/apache2/modules"
@@ -48,15 +49,23 @@ def one_process(threads):
     )
 
 
+# Threads that end want the library, and it is not found from within.
+ROOT = """
+LoadFile {libgcc}
+ChrootDir {root}
+"""
+
+
 class Apache(Server):
-    """`extra`: lines of the configuration besides, for all hosts."""
+    """`extra`: lines of the configuration besides, for all hosts. `chroot`: its root, or None."""
 
     ask_reload = signal.SIGUSR1  # a graceful restart
 
-    def __init__(self, directory, env, sites, mpm="event", limits=None, extra=""):
+    def __init__(self, directory, env, sites, mpm="event", limits=None, extra="", chroot=None):
         self.mpm = mpm
         self.limits = limits or MPMS[mpm]
-        self.extra = extra
+        root = ROOT.format(libgcc=library("libgcc_s.so.1"), root=chroot) if chroot else ""
+        self.extra = extra + root
         super().__init__(directory, env, sites)
 
     def configure(self, sites):

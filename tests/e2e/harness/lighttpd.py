@@ -19,6 +19,7 @@ ssl.engine = "enable"
 ssl.openssl.ssl-conf-cmd = ( "MinProtocol" => "TLSv1.2" )
 ssl.pemfile = "{default.certificate}"
 ssl.privkey = "{default.key}"
+{lines}
 {hosts}
 """
 
@@ -31,14 +32,20 @@ $HTTP["host"] == "{site.host}" {{
 
 
 class Lighttpd(Server):
+    """`lines`: of the configuration, besides. `chroot`: its root, or None."""
+
     ask_reload = signal.SIGUSR1  # a graceful restart
+
+    def __init__(self, directory, env, sites, lines=(), chroot=None):
+        self.lines = "\n".join((*lines, f'server.chroot = "{chroot}"' if chroot else ""))
+        super().__init__(directory, env, sites)
 
     def configure(self, sites):
         (self.directory / "error.log").touch()
         (self.directory / "error.log").chmod(0o666)
         self.conf.write_text(
             CONFIGURATION.format(
-                directory=self.directory, port=self.port, default=sites[0],
+                directory=self.directory, port=self.port, default=sites[0], lines=self.lines,
                 hosts="".join(HOST.format(site=site) for site in sites),
             )
         )
