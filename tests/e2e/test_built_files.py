@@ -11,14 +11,15 @@ from harness.stage import BUILD, library
 pytestmark = pytest.mark.slow
 
 LIBC = {"libc.so.6", "ld-linux-x86-64.so.2"}
-PROGRAM = LIBC | {"libcrypto.so.3", "libp11-kit.so.0", "libinih.so.1", "libjansson.so.4"}
+LIBCRYPTO = {"libcrypto.so.3", "libcrypto.so.4"}
+PROGRAM = LIBC | LIBCRYPTO | {"libp11-kit.so.0", "libinih.so.1", "libjansson.so.4"}
 
 # file: (libraries it may link, symbols it may export)
 FILES = {
     "src/daemon/immured": (PROGRAM | {"libsystemd.so.0", "libseccomp.so.2"}, set()),
     "src/cli/immure": (PROGRAM, set()),
-    "src/provider/immure.so": (LIBC | {"libcrypto.so.3"}, {"OSSL_provider_init"}),
-    "src/engine/immure.so": (LIBC | {"libcrypto.so.3"}, {"bind_engine", "v_check"}),
+    "src/provider/immure.so": (LIBC | LIBCRYPTO, {"OSSL_provider_init"}),
+    "src/engine/immure.so": (LIBC | LIBCRYPTO, {"bind_engine", "v_check"}),
     "src/nginx/ngx_immure_module.so": (LIBC, {"ngx_modules", "ngx_module_names", "ngx_module_order"}),
 }
 # The module leaves to nginx what glibc has checked variants of, and has nothing large on the stack.

@@ -17,8 +17,16 @@ ALGORITHMS = {
 KEY_TYPES = tuple(ALGORITHMS)
 # For OpenSSL 3.5 and later, and tokens of PKCS#11 3.2, none of which Debian 12 has.
 ML_DSA = {f"mldsa{number}": f"ML-DSA-{number}" for number in (44, 65, 87)}
-# openssl.cnf without any provider section: what OpenSSL does by itself.
-PLAIN_CONF = "[req]\ndistinguished_name = dn\n[dn]\n"
+# openssl.cnf without any provider section: what OpenSSL does by itself. And what strict clients
+# want in a certificate, which OpenSSL 4 no longer puts there unasked.
+PLAIN_CONF = """
+[req]
+distinguished_name = dn
+[dn]
+[signed]
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Authority:
             *"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split(),
             *("-subj", "/CN=e2e CA", "-keyout", self.key, "-out", self.certificate),
             *("-addext", "basicConstraints=critical,CA:true", "-addext", "keyUsage=keyCertSign"),
+            *("-addext", "subjectKeyIdentifier=hash"),
         )
 
     def openssl(self, *arguments, **options):
@@ -67,6 +76,7 @@ class Authority:
     def sign(self, csr, certificate, *options):
         self.openssl(
             *("x509", "-req", "-in", csr, "-days", "2", "-copy_extensions", "copy"),
+            *("-extfile", self.plain_conf, "-extensions", "signed"),
             *("-CA", self.certificate, "-CAkey", self.key, "-out", certificate, *options),
         )
         return certificate

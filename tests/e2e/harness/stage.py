@@ -89,7 +89,8 @@ class Stage:
             "immure": f"[immure_provider]\nmodule = {self.provider}\nsocket = {socket}\n{timeout}activate = 1\n",
         }
         path.write_text(
-            "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n"
+            # Without "extensions", OpenSSL 4's x509 takes all of this section for extensions.
+            "openssl_conf = init\nextensions = none\n[none]\n[init]\nproviders = providers\n[providers]\n"
             + "".join(f"{name} = {name}_provider\n" for name in order)
             + "".join(sections[name] for name in order)
             + "[req]\ndistinguished_name = dn\n[dn]\n"
