@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from harness import results
-from harness.nginx import Nginx, certificate_lines, module_lines
+from harness.nginx import Nginx, certificate_lines, module_lines, no_module
 from harness.pki import KEY_TYPES, Authority, make_key
 from harness.process import run
 from harness.stage import BUILD, Stage
@@ -138,8 +138,8 @@ def openssl_conf(stage, workspace, immured):
 @pytest.fixture(scope="session", params=["by OPENSSL_CONF", "by module"])
 def hosting(request, stage):
     """How nginx gets the provider: each test that starts one does so in both ways."""
-    if request.param == "by module" and not stage.nginx_module.exists():
-        pytest.skip("the nginx module was not built: nginx-dev is not here")
+    if request.param == "by module" and no_module(stage):
+        pytest.skip(no_module(stage))
     return request.param
 
 

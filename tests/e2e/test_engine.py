@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from harness.clients import curl, gnutls_cli, s_client
 from harness.load import Load, many_handshakes, most_in_flight
-from harness.nginx import Nginx, certificate_lines, has_engines, module_lines
+from harness.nginx import Nginx, certificate_lines, has_engines, module_lines, no_module
 from harness.pki import KEY_TYPES
 from harness.process import end, free_port, is_listening, run, wait_until
 from harness.stage import BUILD
@@ -72,8 +72,8 @@ def hosting(request, stage):
     """Whether nginx has Immure's module, too."""
     if not has_engines():
         pytest.skip("this nginx was built without engines")
-    if request.param == "engine and module" and not stage.nginx_module.exists():
-        pytest.skip("the nginx module was not built: nginx-dev is not here")
+    if request.param == "engine and module" and no_module(stage):
+        pytest.skip(no_module(stage))
     return request.param
 
 

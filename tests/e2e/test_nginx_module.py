@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 from harness.clients import curl
-from harness.nginx import certificate_lines
+from harness.nginx import MAIL, certificate_lines
 from harness.process import free_port, is_running, run, wait_until
 from harness.token import GRANTS
 from test_asynchronous import SLOW_MS, STREAM, handshake, many_handshakes, most_in_flight
 
-MAIL = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
 # What the debug log says when the module drives a handshake.
 DRIVEN = "immure: handshake start"
 
@@ -280,7 +279,7 @@ def smtp_starttls(authority, port, host):
         assert client.ehlo()[0] == 250
 
 
-@pytest.mark.skipif(not MAIL.exists(), reason="libnginx-mod-mail is not here")
+@pytest.mark.skipif(not Path(MAIL).exists(), reason="libnginx-mod-mail is not here")
 @pytest.mark.parametrize("first", ("mail", "immure"))
 @pytest.mark.parametrize(
     "visit, protocol",

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from harness.nginx import no_module
 from harness.soak import Soak
 from harness.soak_report import as_text, report_of
 
@@ -13,8 +14,8 @@ SECONDS = 45
 def test_faults_in_random_order_fail_no_handshake_and_leave_nothing_behind(
     stage, authority, directory
 ):
-    if not stage.nginx_module.exists():
-        pytest.skip("the nginx module was not built: nginx-dev is not here")
+    if no_module(stage):
+        pytest.skip(no_module(stage))
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     with Soak(stage, authority, directory, seed) as soak:

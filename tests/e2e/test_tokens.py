@@ -11,7 +11,7 @@ import pytest
 from harness import wire
 from harness.clients import s_client
 from harness.load import Load
-from harness.nginx import Nginx, certificate_lines, module_lines
+from harness.nginx import Nginx, certificate_lines, module_lines, no_module
 from harness.pki import ALGORITHMS, KEY_TYPES, ML_DSA, make_key
 from harness.process import run, wait_until
 from harness.stage import DAEMON_USER
@@ -90,9 +90,8 @@ class Rig:
             self.nginx.stop()
         self.webs += 1
         socket = self.immured.socket
-        has_module = self.stage.nginx_module.exists()
         conf = self.stage.write_openssl_conf(self.directory / "openssl.cnf", socket)
-        module = module_lines(self.stage, socket) if has_module else ""
+        module = module_lines(self.stage, socket) if not no_module(self.stage) else ""
         self.nginx = Nginx(self.stage, self.directory / f"nginx{self.webs}", conf, module)
         servers = ((key.host, f"ssl_ciphers ALL; {certificate_lines(key)}") for key in keys)
         return self.nginx.configure(*servers).start()

@@ -11,6 +11,7 @@ from .stage import OTHER_NGINX
 NGINX = f"{OTHER_NGINX}/nginx" if OTHER_NGINX else "/usr/sbin/nginx"
 MODULES = f"{OTHER_NGINX}/modules" if OTHER_NGINX else "/usr/lib/nginx/modules"
 STREAM = f"{MODULES}/ngx_stream_module.so"
+MAIL = f"{MODULES}/ngx_mail_module.so"
 # Each of nginx's modules has a list by the same name; what is left at the exit, nginx leaves.
 SANITIZERS = {"ASAN_OPTIONS": "detect_odr_violation=0:detect_leaks=0"} if OTHER_NGINX else {}
 WORKERS = 2
@@ -46,6 +47,13 @@ SERVER = """
         location / {{ return 200 "served $server_name\\n"; }}
     }}
 """
+
+
+def no_module(stage):
+    """Why nginx cannot have Immure's module, or ""."""
+    if not stage.nginx_module.exists():
+        return "the nginx module was not built: nginx-dev is not here"
+    return stage.other_libcrypto(NGINX)
 
 
 def module_lines(stage, socket, timeout_ms=None):

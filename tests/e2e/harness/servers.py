@@ -11,7 +11,7 @@ from .apache import APACHE, Apache
 from .haproxy import HAPROXY, Haproxy
 from .hitch import HITCH, Hitch
 from .lighttpd import LIGHTTPD, MOD_OPENSSL, Lighttpd
-from .nginx import NGINX, Nginx, has_engines, module_lines, nginx_version
+from .nginx import NGINX, Nginx, has_engines, module_lines, nginx_version, no_module
 from .s_server import OPENSSL, OpensslServer
 from .server import Site
 from .stunnel import STUNNEL, Stunnel
@@ -113,10 +113,6 @@ def by_engine(key):
 
 def by_store(named):
     return lambda key: f"store:{named(key)}"
-
-
-def no_module(stage):
-    return "" if stage.nginx_module.exists() else "the nginx module was not built: nginx-dev is not here"
 
 
 def no_engines(stage):

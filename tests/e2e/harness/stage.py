@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def root_is_mounted():
 
 def library(name):
     return str(Path(run("gcc", f"-print-file-name={name}").stdout.decode().strip()).resolve())
+
+
+def libcrypto(file):
+    """The name of the libcrypto that a program or library is linked to."""
+    return re.search(r"libcrypto\.so\.\d+", run("ldd", file).text)[0]
 
 
 class Stage:
@@ -71,6 +77,11 @@ class Stage:
             env["ASAN_OPTIONS"] = "detect_leaks=0"
             env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
         return env
+
+    def other_libcrypto(self, program):
+        """Why there is none of what takes the same libcrypto in the program and in Immure, or ""."""
+        theirs, ours = libcrypto(program), libcrypto(self.provider)
+        return "" if theirs == ours else f"{program} has {theirs}, and Immure {ours}"
 
     def engine_env(self, socket):
         """What the environment of a program with the engine has besides: its files are not where
