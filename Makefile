@@ -74,7 +74,7 @@ help:
 	@echo 'make soak       as root: every fault there is, for SOAK_SECONDS=600, under verified handshakes'
 	@echo 'make tokens     as root: with each token that Debian has; the table is $(BUILD)/tokens.md'
 	@echo 'make fuzz       as root: each fuzz target for FUZZ_SECONDS=60'
-	@echo 'make distributions  as root: make test on Debian 12, 13 and sid, in roots of their own'
+	@echo 'make distributions  as root: make test on Debian 12, 13, sid, and with OpenSSL 4, in roots of their own'
 	@echo 'make packages-test  as root: build, install, upgrade and purge the Debian packages in chroots'
 	@echo 'make lint       clang-format, cppcheck, clang-tidy and the analysers'
 	@echo 'make install    DESTDIR= PREFIX=/usr; configuration in /etc/immure'
