@@ -27,7 +27,7 @@ class Setting:
     socket: Path  # immured's
     sites: list
     backend: int  # the port of a server without TLS
-    chroot: Path = None
+    chroot: Path = None  # the server's root
     timeout_ms: int = None  # how long the provider waits for immured, as openssl.cnf says
 
     @property
@@ -179,6 +179,7 @@ SOCKET, ALL = "socket", "all"
 OUTSIDE = "it looks for its configuration inside its root"
 ENDS = "in a root, it ends instead"
 
+# The brief ones are last: pytest then keeps a server's tests together.
 SERVERS = (
     Row("nginx, OPENSSL_CONF", nginx(), NGINX_NEEDS),
     Row("nginx, module", nginx(module=True), NGINX_NEEDS, lacks=(no_module,)),
