@@ -44,7 +44,7 @@ def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
     wait_until(lambda: state() == "down", "the end of the token's use")
     modules[0].clear()
     assert sign(immured, keys[first], b"one").status == wire.TOKEN_UNAVAILABLE
-    assert "error: token soft: made a wrong signature with key" in immured.log()
+    wait_until(lambda: "error: token soft: made a wrong signature with key" in immured.log(), "a line of it")
     immured.reload()
     wait_until(lambda: state() == "ready", "the token after a reload")
     wait_until(lambda: len(immured.workers()) == 1, "the end of the old worker")
