@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness.clients import client_hello, connect, curl, get, s_client, tls_version
+from harness.clients import connect, curl, get, s_client, tls_version
 from harness.nginx import STREAM, certificate_lines
 from harness.process import free_port, wait_until
 
@@ -182,7 +182,7 @@ def test_handshakes_for_unknown_names_are_rejected(configure, authority, keys, v
     key = keys["p256"]
     nginx = configure(("_", "ssl_reject_handshake on;"), (key.host, certificate_lines(key))).start()
     assert "unrecognized name" in fetch(authority, nginx, "unknown.test", version, status=35)
-    assert "handshake rejected" in nginx.log()
+    wait_until(lambda: "handshake rejected" in nginx.log(), "what the log says")
     fetch(authority, nginx, key.host, version)
     check_asynchronous(nginx, key)
 

@@ -157,7 +157,7 @@ def test_workers_that_are_to_end_do_so_after_what_they_wait_for(
     nginx.configure((key.host, certificate_lines(key)))
     nginx.edit("events {", "worker_shutdown_timeout 100ms;\nevents {").start()
     workers = nginx.workers()
-    with pending(hsm, nginx, authority, key.host) as visits:
+    with pending(hsm, nginx, authority, key.host):
         if away:
             hsm.kill()
         nginx.signal(operate)

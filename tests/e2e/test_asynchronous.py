@@ -65,7 +65,7 @@ def test_other_connections_are_served_while_immured_is_away(
                 assert not other.done()
                 with pytest.raises(OSError):
                     other.result()
-    assert str(immured.socket) in nginx.log()
+    wait_until(lambda: str(immured.socket) in nginx.log(), "what the log says")
     immured.start()
     curl(authority, nginx.port, key.host)
 

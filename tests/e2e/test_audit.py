@@ -13,7 +13,6 @@ from harness import audit, robot, wire
 from harness.clients import curl, s_client
 from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
-from harness.nginx import certificate_lines
 from harness.pki import make_key
 from harness.process import run, wait_until
 from harness.token import DAEMON_USER, GRANTS, Immured, as_daemon
@@ -235,7 +234,7 @@ def test_the_log_is_for_its_group_to_read_and_off_means_off(make_immured, keys):
     text = immured.conf.read_text()
     immured.conf.write_text(text.replace(f"audit = {immured.audit}", "audit = off"))
     reload_and_wait(immured)
-    assert f"but it is {immured.audit} until immured is restarted" in immured.log()
+    wait_until(lambda: f"but it is {immured.audit} until immured is restarted" in immured.log(), "what the log says")
     immured.stop()
     before = audit.lines(immured.audit)
     immured.start()

@@ -31,7 +31,7 @@ def test_a_user_without_a_grant_is_refused_and_named(make_immured, make_nginx, t
     immured, key = make_immured(token.section() + grants).start(), keys["p256"]
     nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
     curl(authority, nginx.port, key.host, status=35)
-    assert "not granted" in nginx.log()
+    wait_until(lambda: "not granted" in nginx.log(), "what the log says")
     refusal = next(line for line in immured.log().splitlines() if "not granted" in line)
     assert "www-data" in refusal or f"uid {pwd_uid('www-data')}" in refusal
     assert key.name in refusal or key.id.hex()[:8] in refusal
@@ -50,7 +50,8 @@ def test_a_key_that_is_gone_is_named_in_nginx_log(
     curl(authority, nginx.port, key.host)
     immured.cli("key", "destroy", key.name, "--yes")
     curl(authority, nginx.port, key.host, status=35)
-    assert re.search(rf"doomed.*(not found|on no token|gone)", nginx.log())
+    gone = r"doomed.*(not found|on no token|gone)"
+    wait_until(lambda: re.search(gone, nginx.log()), "what the log says")
 
 
 def edited(directory, key, change):

@@ -8,7 +8,6 @@ import select
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from harness.pki import KEY_TYPES

@@ -138,8 +138,8 @@ def test_a_token_that_hangs_is_named_and_comes_back_by_itself(
         load.wait_for(200)
         assert tokens(cluster)["one"]["signatures"] > before
         load.check()
-    assert "token one: a call has taken" in cluster.log()
-    assert "token one: answers again" in cluster.log()
+    wait_until(lambda: "token one: a call has taken" in cluster.log(), "what the log says")
+    wait_until(lambda: "token one: answers again" in cluster.log(), "what the log says")
 
 
 @pytest.fixture

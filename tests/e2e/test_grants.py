@@ -10,7 +10,7 @@ import pytest
 from harness import wire
 from harness.clients import curl, s_client
 from harness.nginx import certificate_lines
-from harness.process import run
+from harness.process import run, wait_until
 
 CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
 
@@ -76,7 +76,7 @@ def test_only_the_processes_of_a_unit_get_its_grant(line, make_immured, make_ngi
         curl(authority, nginx.port, key.host)
         curl(authority, other.port, key.host, status=35)
     assert refusals(immured) == {"grant": 1}
-    assert "rule grant" in other.log()
+    wait_until(lambda: "rule grant" in other.log(), "what the log says")
     assert "not granted" not in nginx.log()
 
 
@@ -112,7 +112,7 @@ def test_a_rate_raises_an_alarm_and_by_choice_refuses(
     assert "3 of 8 uses of grant web were beyond its rate" in immured.cli("status").text
     if over_rate == "refuse":
         assert refusals(immured) == {"rate": 3}
-        assert "over rate: user www-data" in nginx.log() and "rule rate" in nginx.log()
+        wait_until(lambda: "over rate: user www-data" in nginx.log() and "rule rate" in nginx.log(), "what the log says")
 
 
 # --- Certificate requests ------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_dhe_is_signed_if_granted_and_in_a_well_known_group(
     else:
         s_client(authority, nginx.port, key.host, *suite, status=1)
         assert refusals(immured) == {rule: 1}
-        assert f"rule {rule}" in nginx.log()
+        wait_until(lambda: f"rule {rule}" in nginx.log(), "what the log says")
     curl(authority, nginx.port, key.host, "--tls-max", "1.2")  # by ECDHE, as ever
 
 

@@ -22,7 +22,7 @@ from harness.faulty import faulty_modules
 from harness.haproxy import HAPROXY, Haproxy
 from harness.load import handshakes
 from harness.memory import UNREADABLE, search
-from harness.nginx import Nginx, certificate_lines
+from harness.nginx import certificate_lines
 from harness.pki import ALGORITHMS, import_key
 from harness.private_numbers import forms_of_key, forms_of_pin
 from harness.process import children

@@ -7,7 +7,6 @@ import pytest
 from harness.clients import curl, s_client
 from harness.nginx import NGINX, certificate_lines
 from harness.process import free_port, is_listening, run, wait_until
-from harness.token import as_daemon
 
 # The three ways to name a key.
 NAMES = {

@@ -13,7 +13,7 @@ from harness.load import most_in_flight
 from harness.nginx import certificate_lines
 from harness.pki import make_key
 from harness.process import run, wait_until
-from harness.token import GRANTS, Immured
+from harness.token import Immured
 
 DECRYPTING = """
 [grant nginx]

@@ -56,7 +56,7 @@ def test_a_socket_from_systemd_is_used_and_left_in_place(make_immured, keys, sig
         )
     wait_until(immured.is_listening, "systemd's socket")
     sign(immured, keys["p256"])
-    assert "where systemd says" in immured.log()
+    wait_until(lambda: "where systemd says" in immured.log(), "what the log says")
     assert end_child(immured.process)
     assert immured.socket.exists()  # it is systemd's
 
