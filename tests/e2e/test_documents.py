@@ -75,7 +75,7 @@ def make_authority(system):
     """The user's, which this host trusts."""
     system.run(
         f"""openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \\
-            -subj /CN=e2e -keyout ca.key -out {CA} 2>/dev/null
+            -subj /CN=e2e -addext keyUsage=critical,keyCertSign -keyout ca.key -out {CA} 2>/dev/null
         update-ca-certificates >/dev/null 2>&1
         echo 127.0.0.1 www.example.com >>/etc/hosts"""
     )
@@ -90,7 +90,11 @@ def certify(system, key):
 
 def grant(system, text):
     system.write("/etc/immure/immure.conf", f"\n{text}\n", append=True)
-    system.run("kill -HUP $(pgrep --oldest --exact immured); sleep 1")
+    system.run(
+        """worker=$(pgrep --newest --exact immured)
+        kill -HUP $(pgrep --oldest --exact immured)
+        for _ in $(seq 100); do kill -0 $worker 2>/dev/null || break; sleep 0.1; done"""
+    )
 
 
 @pytest.fixture(scope="module")
