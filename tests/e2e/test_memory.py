@@ -28,7 +28,7 @@ from harness.private_numbers import forms_of_key, forms_of_pin
 from harness.process import children
 from harness.server import sites
 from harness.stage import DAEMON_USER
-from harness.token import GRANTS, Immured, SoftToken, as_daemon
+from harness.token import GRANTS, SOFTHSM, Immured, SoftToken, as_daemon
 
 HANDSHAKES = 1000
 MANY = HANDSHAKES * len(ALGORITHMS)
@@ -251,6 +251,8 @@ def test_the_command_line_leaves_no_private_key_and_no_pin_behind(at_exit, searc
 def test_import_leaves_no_private_key_behind(vault, at_exit, search_all, directory, name):
     """But for what was copied last: it is in a vector register, which the dynamic linker saves on
     the stack."""
+    if other := vault.immured.stage.other_libcrypto(SOFTHSM):  # it wipes what Immure's frees
+        pytest.skip(other)
     vault.immured.cli("key", "destroy", name, "--yes")
     file = shutil.copy(vault.files[name][0], directory / "key.pem")
     shutil.chown(file, DAEMON_USER)
