@@ -51,9 +51,9 @@ def test_requests_beyond_the_sessions_are_served_in_their_order(slow, keys):
     count = 200
     replies = exchange(slow, signatures(keys["p256"], count))
     assert {reply.status for reply in replies} == {wire.OK}
-    # On a busy host a thread that has taken one may have to wait for a CPU, no longer.
-    for place, reply in enumerate(replies):
-        assert abs(place - reply.request_id) <= count / 4
+    # On a busy host a thread that has taken one may have to wait for a CPU, while others go on.
+    moved = [place for place, reply in enumerate(replies) if abs(place - reply.request_id) > count / 4]
+    assert len(moved) <= SESSIONS
     token = first_token(slow)
     assert (token["in_flight"], token["waiting"], token["signatures"]) == (0, 0, count)
 
