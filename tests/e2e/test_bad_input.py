@@ -276,6 +276,7 @@ def logins(spy_log):
     return spy_log.read_text().count("C_Login\n") if spy_log.exists() else 0
 
 
+@pytest.mark.slow  # AddressSanitizer forbids how OpenSC 0.27's pkcs11-spy opens a module
 def test_a_wrong_pin_is_tried_once_until_the_configuration_changes(
     make_immured, token, keys, directory
 ):
