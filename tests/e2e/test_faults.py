@@ -43,8 +43,8 @@ def start_with(make_immured, token, modules, env=None, lines=""):
     sections = faulty_sections(token, modules, lines=lines)
     immured = make_immured(sections + GRANTS, {"IMMURE_HSM_DELAY_MS": "2"} | (env or {}))
     # A login rewrites the token's file, and a SoftHSM that reads it just then goes on with no
-    # token, or with one that has neither label nor all of its keys: then once more.
-    whole = lambda: all(found["label"] == token.label for found in tokens(immured).values())
+    # token, or with one that lacks its label, its serial number or keys: then once more.
+    whole = lambda: all(f["label"] == token.label and f["serial"] for f in tokens(immured).values())
     for _ in range(5):
         immured.start()
         try:
