@@ -180,6 +180,14 @@ static void end_late(struct request *request, enum wire_status status)
     explicit_bzero(request->payload, request->payload_size);
 }
 
+static void count(const struct request *request, enum wire_status status)
+{
+    struct worker *worker = request->worker;
+    atomic_fetch_add_explicit(&worker->replies[status], 1, memory_order_relaxed);
+    if (request->rule != RULE_NONE)
+        atomic_fetch_add_explicit(&worker->refusals[request->rule], 1, memory_order_relaxed);
+}
+
 static void end(struct request *request, enum wire_status status)
 {
     /* What was to overtake a slow call and failed leaves the answer to that one. */
@@ -188,13 +196,10 @@ static void end(struct request *request, enum wire_status status)
         return;
     }
     audit_request(request, status);
+    count(request, status); /* who has the reply finds it counted */
     reply(request, status);
     if (status != WIRE_OK)
         log_refusal(request, status);
-    atomic_fetch_add_explicit(&request->worker->replies[status], 1, memory_order_relaxed);
-    if (request->rule != RULE_NONE)
-        atomic_fetch_add_explicit(&request->worker->refusals[request->rule], 1,
-                                  memory_order_relaxed);
 }
 
 /* --- Waiting for a token --------------------------------------------------------------------- */
