@@ -196,10 +196,10 @@ static void end(struct request *request, enum wire_status status)
         return;
     }
     audit_request(request, status);
-    count(request, status); /* who has the reply finds it counted */
-    reply(request, status);
+    count(request, status); /* first: who has the reply finds it counted, and told */
     if (status != WIRE_OK)
         log_refusal(request, status);
+    reply(request, status);
 }
 
 /* --- Waiting for a token --------------------------------------------------------------------- */
