@@ -87,8 +87,8 @@ def test_without_the_grant_it_is_refused_and_the_logs_say_how_to_grant_it(
     nginx = make_nginx(immured.socket)
     nginx.configure((old.host, SERVER + certificate_lines(old))).start()
     s_client(authority, nginx.port, old.host, "-tls1_2", status=1)
-    for log in (immured.log(), nginx.log()):
-        assert "for tls-server, not for tls12-rsa-decrypt: add that to the use of a grant" in log
+    told = "for tls-server, not for tls12-rsa-decrypt: add that to the use of a grant"
+    wait_until(lambda: told in immured.log() and told in nginx.log(), f"{told} in both logs")
 
 
 def test_without_cka_decrypt_the_logs_say_what_to_do(decrypting, make_nginx, authority, keys):
@@ -96,8 +96,8 @@ def test_without_cka_decrypt_the_logs_say_what_to_do(decrypting, make_nginx, aut
     nginx = make_nginx(decrypting.socket)
     nginx.configure((key.host, SERVER + certificate_lines(key))).start()
     s_client(authority, nginx.port, key.host, "-tls1_2", status=1)
-    for log in (decrypting.log(), nginx.log()):
-        assert "'immure key generate --decrypt'" in log
+    told = "'immure key generate --decrypt'"
+    wait_until(lambda: told in decrypting.log() and told in nginx.log(), f"{told} in both logs")
 
 
 @only_with_the_module
