@@ -12,8 +12,6 @@
 /* A parameter of our own: the key's name, for access logs (src/nginx). */
 #define PARAM_NAME "immure-name"
 
-static OSSL_FUNC_keymgmt_new_fn rsa_new, ec_new, ed25519_new, ml_dsa_44_new, ml_dsa_65_new,
-    ml_dsa_87_new;
 static OSSL_FUNC_keymgmt_free_fn keymgmt_free;
 static OSSL_FUNC_keymgmt_dup_fn keymgmt_dup;
 static OSSL_FUNC_keymgmt_load_fn keymgmt_load;
@@ -27,36 +25,6 @@ static OSSL_FUNC_keymgmt_import_types_fn rsa_types, ec_types, pure_types;
 static OSSL_FUNC_keymgmt_gettable_params_fn rsa_gettable, ec_gettable, pure_gettable;
 static OSSL_FUNC_keymgmt_query_operation_name_fn rsa_operation, ec_operation, ed25519_operation,
     ml_dsa_operation;
-
-static void *rsa_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_RSA);
-}
-
-static void *ec_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_EC);
-}
-
-static void *ed25519_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_ED25519);
-}
-
-static void *ml_dsa_44_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_ML_DSA_44);
-}
-
-static void *ml_dsa_65_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_ML_DSA_65);
-}
-
-static void *ml_dsa_87_new(void *provctx)
-{
-    return key_new(provctx, KEY_TYPE_ML_DSA_87);
-}
 
 static void keymgmt_free(void *keydata)
 {
@@ -271,7 +239,12 @@ static const char *ml_dsa_operation(int operation)
     return operation == OSSL_OP_SIGNATURE ? SIGNATURE_NAME_ML_DSA : NULL;
 }
 
-#define KEYMGMT(type, form, algorithm)                                                             \
+#define KEYMGMT(type, key_type, form, algorithm)                                                   \
+    static OSSL_FUNC_keymgmt_new_fn type##_new;                                                    \
+    static void *type##_new(void *provctx)                                                         \
+    {                                                                                              \
+        return key_new(provctx, key_type);                                                         \
+    }                                                                                              \
     static const OSSL_DISPATCH type##_keymgmt[] = {                                                \
         {OSSL_FUNC_KEYMGMT_NEW, (void (*)(void))type##_new},                                       \
         {OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))keymgmt_free},                                    \
@@ -290,12 +263,12 @@ static const char *ml_dsa_operation(int operation)
         {0, NULL},                                                                                 \
     }
 
-KEYMGMT(rsa, rsa, rsa);
-KEYMGMT(ec, ec, ec);
-KEYMGMT(ed25519, pure, ed25519);
-KEYMGMT(ml_dsa_44, pure, ml_dsa);
-KEYMGMT(ml_dsa_65, pure, ml_dsa);
-KEYMGMT(ml_dsa_87, pure, ml_dsa);
+KEYMGMT(rsa, KEY_TYPE_RSA, rsa, rsa);
+KEYMGMT(ec, KEY_TYPE_EC, ec, ec);
+KEYMGMT(ed25519, KEY_TYPE_ED25519, pure, ed25519);
+KEYMGMT(ml_dsa_44, KEY_TYPE_ML_DSA_44, pure, ml_dsa);
+KEYMGMT(ml_dsa_65, KEY_TYPE_ML_DSA_65, pure, ml_dsa);
+KEYMGMT(ml_dsa_87, KEY_TYPE_ML_DSA_87, pure, ml_dsa);
 
 /* The names and OIDs of the default provider, so that its keys and ours are of one kind. */
 const OSSL_ALGORITHM keymgmt_algorithms[] = {
