@@ -30,6 +30,13 @@ static bool is_better(const struct token_keeper_glance *glance,
     return glance->last_return < best->last_return;
 }
 
+/* Where a token has no room just now, its backlog is sooner served than a call that hangs ends. */
+static bool is_worse_than_waiting(const struct request *request,
+                                  const struct token_keeper_glance *glance)
+{
+    return glance->slow && request->full != NULL && !token_keeper_glance(request->full).slow;
+}
+
 static bool choose_token(const struct key_operation *operation, size_t *chosen)
 {
     const struct worker *worker = operation->request->worker;
@@ -39,7 +46,8 @@ static bool choose_token(const struct key_operation *operation, size_t *chosen)
         if (operation->key->places[i].epoch == 0 || (operation->tried & UINT32_C(1) << i) != 0)
             continue;
         const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
-        if (found && !is_better(&glance, &best))
+        if (is_worse_than_waiting(operation->request, &glance) ||
+            (found && !is_better(&glance, &best)))
             continue;
         found = true;
         best = glance;
