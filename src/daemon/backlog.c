@@ -34,7 +34,7 @@ void backlog_request_free(struct backlog_request *request)
 
 bool backlog_add(struct backlog *backlog, struct backlog_request *request, bool again)
 {
-    if (backlog->count == BACKLOG_MAX)
+    if (backlog->count >= BACKLOG_MAX + (again ? BACKLOG_AGAIN_MAX : 0))
         return false;
     struct backlog_request **place = &backlog->first;
     if (!again && backlog->last != NULL)

@@ -16,6 +16,8 @@
  * waits 1.3 s, which is inside a client's 2 s; more would be signed for nobody.
  */
 #define BACKLOG_MAX 1024
+/* Beyond that, for requests that had a place already: as many threads may put one back at once. */
+#define BACKLOG_AGAIN_MAX 512
 /* A TLS handshake's message has at most 330 bytes; what is larger comes again. */
 #define BACKLOG_REQUEST_SIZE_MAX 1024
 

@@ -15,6 +15,9 @@
 /* Fits a URI with every attribute of RFC 7512. */
 #define URI_SIZE_MAX 2048
 
+/* How long one of the tokens that start is waited for before the others have their turn. */
+#define SEARCH_TURN_MS 20
+
 struct search {
     struct request *request;
     struct token_key_query query;
@@ -27,6 +30,7 @@ struct search {
     struct token *token;
     uint64_t epoch;
 
+    uint32_t left;  /* bit i: token i is to be asked */
     unsigned found; /* different public keys */
     uint8_t id[KEY_ID_SIZE];
     bool failed; /* no memory for a key or its reference */
@@ -172,12 +176,13 @@ static bool on_key(const struct token_key *key, void *context)
     return search->wanted_id == NULL && search->found < 2;
 }
 
-static enum token_error search_token(struct search *search, size_t index, uint64_t deadline,
+static enum token_error search_token(struct search *search, size_t index, uint32_t wait_ms,
                                      struct problem *problem)
 {
+    uint64_t until = wait_ms > 0 ? clock_now_ms() + wait_ms : 0;
     struct token_keeper *keeper = search->request->worker->keepers[index];
-    enum token_error error = request_take_token(search->request, index, deadline, &search->token,
-                                                &search->epoch, problem);
+    enum token_error error =
+        request_take_token(search->request, index, until, &search->token, &search->epoch, problem);
     if (error != TOKEN_OK)
         return error;
     search->token_index = index;
@@ -192,34 +197,48 @@ static enum token_error search_token(struct search *search, size_t index, uint64
 }
 
 /*
- * First all tokens that are ready and answer; then, if none has the key, those that start are
- * waited for, so that a token that hangs does not keep the keys of others from being found; and
- * once more, as one may have turned out to be lost, and is being opened anew.
+ * Asks the tokens that have not been asked yet: first those that are ready and answer, at another
+ * time all, until one has the key, and waits up to SEARCH_TURN_MS for each. True: there are more.
  */
-#define SEARCH_PASSES 3
+static bool search_round(struct search *search, bool first, enum token_error *result,
+                         struct problem *problem)
+{
+    struct request *request = search->request;
+    bool more = false;
+    *result = TOKEN_OK;
+    for (size_t i = 0; i < request->worker->config->token_count; i++) {
+        struct token_keeper *keeper = request->worker->keepers[i];
+        if ((search->left & UINT32_C(1) << i) == 0)
+            continue;
+        if (!first && (search->found > 0 || request->full != NULL))
+            break;
+        bool later = first && token_keeper_glance(keeper).slow;
+        enum token_error error =
+            later ? TOKEN_OK : search_token(search, i, first ? 0 : SEARCH_TURN_MS, problem);
+        more |= later || (error != TOKEN_OK && token_keeper_may_come_up(keeper, request->deadline));
+        if (error != TOKEN_OK)
+            *result = error;
+        else if (!later)
+            search->left &= ~(UINT32_C(1) << i);
+    }
+    return more;
+}
+
+/*
+ * If none that is ready has the key, those that hang are asked, and those that start are waited for
+ * in turns: one that does not come up keeps no other's keys from being found. Where one has no
+ * room, the request waits for it, but not here.
+ */
 static enum token_error search_tokens(struct search *search, struct problem *problem)
 {
-    const size_t count = search->request->worker->config->token_count;
-    bool searched[CONFIG_TOKENS_MAX] = {false};
-    enum token_error result = TOKEN_OK;
-    for (int pass = 0; pass < SEARCH_PASSES && search->found == 0; pass++) {
-        uint64_t deadline = pass == 0 ? 0 : search->request->deadline;
-        result = TOKEN_OK;
-        for (size_t i = 0; i < count; i++) {
-            bool slow = token_keeper_glance(search->request->worker->keepers[i]).slow;
-            bool passed_over = (search->request->passed_over & UINT32_C(1) << i) != 0;
-            if (searched[i] || passed_over || (pass == 0 && slow))
-                continue;
-            struct problem this_problem;
-            enum token_error error = search_token(search, i, deadline, &this_problem);
-            searched[i] = error == TOKEN_OK;
-            if (error == TOKEN_OK)
-                continue;
-            result = error;
-            *problem = this_problem;
-        }
-    }
-    return result;
+    struct request *request = search->request;
+    enum token_error result;
+    search->left = ~request->passed_over;
+    bool more = search_round(search, true, &result, problem);
+    while (more && search->found == 0 && request->full == NULL &&
+           clock_left_ms(request->deadline) > 0)
+        more = search_round(search, false, &result, problem);
+    return request->full != NULL ? TOKEN_NO_SESSION : result;
 }
 
 static enum wire_status conclude(struct search *search, enum token_error error,
@@ -257,7 +276,9 @@ static bool answer_from_keyring(struct search *search)
         !keyring_name(worker->keyring, search->wanted_id, name) || !may_look(request, name))
         return false;
     for (size_t i = 0; i < worker->config->token_count; i++) {
-        if (token_keeper_has_epoch(worker->keepers[i], key.places[i].epoch))
+        /* A client asks again after a token that hangs did not answer: then others may have it. */
+        if (token_keeper_has_epoch(worker->keepers[i], key.places[i].epoch) &&
+            !token_keeper_glance(worker->keepers[i]).slow)
             return encode_reference(search, search->query.spki, search->query.spki_size, name,
                                     NULL);
     }

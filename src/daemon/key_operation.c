@@ -12,29 +12,25 @@ static const char *key_words(struct key_operation *operation)
 static int rank(const struct token_keeper_glance *glance)
 {
     if (glance->state == TOKEN_READY)
-        return glance->slow ? 1 : 0;
-    return glance->state == TOKEN_STARTING ? 2 : 3;
+        return glance->is_due ? 0 : glance->slow ? 2 : 1;
+    return glance->state == TOKEN_STARTING ? 3 : 4;
 }
 
 /*
  * Between equals the fewest calls in flight decide, then the longest rest: so all are in use, and
- * what befalls one is known before it is needed.
+ * what befalls one is known before it is needed. Of those that are slow it is the one that
+ * answered last.
  */
 static bool is_better(const struct token_keeper_glance *glance,
                       const struct token_keeper_glance *best)
 {
     if (rank(glance) != rank(best))
         return rank(glance) < rank(best);
+    if (glance->slow)
+        return glance->last_return > best->last_return;
     if (glance->in_flight != best->in_flight)
         return glance->in_flight < best->in_flight;
     return glance->last_return < best->last_return;
-}
-
-/* Where a token has no room just now, its backlog is sooner served than a call that hangs ends. */
-static bool is_worse_than_waiting(const struct request *request,
-                                  const struct token_keeper_glance *glance)
-{
-    return glance->slow && request->full != NULL && !token_keeper_glance(request->full).slow;
 }
 
 static bool choose_token(const struct key_operation *operation, size_t *chosen)
@@ -46,7 +42,7 @@ static bool choose_token(const struct key_operation *operation, size_t *chosen)
         if (operation->key->places[i].epoch == 0 || (operation->tried & UINT32_C(1) << i) != 0)
             continue;
         const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
-        if (is_worse_than_waiting(operation->request, &glance) ||
+        if (request_had_better_wait(operation->request, &glance) ||
             (found && !is_better(&glance, &best)))
             continue;
         found = true;
@@ -110,15 +106,14 @@ static enum token_error perform(struct key_operation *operation, struct token *t
     return error;
 }
 
-static enum wire_status perform_on(struct key_operation *operation, size_t index)
+/* `until`: how long it may wait for the token to come up. */
+static enum wire_status perform_on(struct key_operation *operation, size_t index, uint64_t until)
 {
     struct request *request = operation->request;
     struct token_keeper *keeper = request->worker->keepers[index];
     const struct key_place *place = &operation->key->places[index];
     struct token *token = NULL;
     uint64_t epoch = 0;
-    /* Nobody waits for a token to come up where another one just has no room. */
-    uint64_t until = request->full == NULL ? request->deadline : 0;
     enum token_error error =
         request_take_token(request, index, until, &token, &epoch, &request->problem);
     if (error != TOKEN_OK)
@@ -164,7 +159,9 @@ enum wire_status key_operation_run(struct key_operation *operation)
             return problem_set(&request->problem, WIRE_DEADLINE_PASSED,
                                "the deadline passed before a token was free for key %s",
                                key_words(operation));
-        enum wire_status status = perform_on(operation, index);
+        /* Nobody waits for a token to come up where another has no room or is to be asked again. */
+        bool patient = request->full == NULL && (first || hope_in(result) == 0);
+        enum wire_status status = perform_on(operation, index, patient ? request->deadline : 0);
         if (status == WIRE_OK)
             return WIRE_OK;
         if (first || hope_in(status) >= hope_in(result)) {

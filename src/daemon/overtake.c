@@ -88,27 +88,28 @@ void overtake_noticed(struct worker *worker)
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_MOD, worker->overtakes, &event);
 }
 
-/* A token other than `slow` that has room now; NULL if there is none. */
+/* A token other than `slow` that answers, if possible one that has room; NULL if there is none. */
 static struct token_keeper *find_other(const struct worker *worker, size_t slow)
 {
     struct token_keeper *best = NULL;
-    unsigned best_in_flight = 0;
+    struct token_keeper_glance best_glance = {.has_room = false};
     for (size_t i = 0; i < worker->config->token_count; i++) {
         const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
-        if (i == slow || glance.state != TOKEN_READY || glance.slow || !glance.has_room)
+        if (i == slow || glance.state != TOKEN_READY || glance.slow)
             continue;
-        if (best == NULL || glance.in_flight < best_in_flight) {
+        if (best == NULL || glance.has_room > best_glance.has_room ||
+            (glance.has_room == best_glance.has_room && glance.in_flight < best_glance.in_flight)) {
             best = worker->keepers[i];
-            best_in_flight = glance.in_flight;
+            best_glance = glance;
         }
     }
     return best;
 }
 
 static bool hand_over(struct worker *worker, struct token_keeper *keeper,
-                      struct backlog_request *request)
+                      struct backlog_request *request, bool first)
 {
-    if (!request_wait(worker, keeper, request, false))
+    if (!request_wait(worker, keeper, request, first))
         return false;
     notice(worker);
     return true;
@@ -132,7 +133,7 @@ static void overtake(struct worker *worker, struct call *call)
     struct backlog_request *copy = backlog_request_new(request);
     if (copy != NULL)
         copy->passed_over |= UINT32_C(1) << call->token;
-    if (hand_over(worker, other, copy)) {
+    if (hand_over(worker, other, copy, true)) {
         call->overtaken = true;
         atomic_fetch_add_explicit(&worker->overtaken, 1, memory_order_relaxed);
     } else {
@@ -164,10 +165,10 @@ static void look_at_backlog(struct worker *worker, size_t token)
         if (request == NULL)
             return;
         atomic_fetch_sub(&worker->waiting, 1);
-        if (hand_over(worker, other, request))
+        if (hand_over(worker, other, request, false))
             continue;
-        /* That one's backlog is full, and this one's has the place that was just left. */
-        if (!hand_over(worker, worker->keepers[token], request))
+        /* That one's backlog is full, and this one's takes again what it had. */
+        if (!hand_over(worker, worker->keepers[token], request, true))
             backlog_request_free(request);
         return;
     }

@@ -160,14 +160,20 @@ static void reply(struct request *request, enum wire_status status)
     explicit_bzero(request->payload, request->payload_size); /* it may have been decrypted */
 }
 
-/* Whether another answer to the request was first; if not, one that is good is the first now. */
+/*
+ * Whether the client has no use for it: another answer to the request was first, or what was to
+ * overtake a slow call failed and leaves the answer to that one. A client that is to ask again
+ * does so at once, and is given to another token than the slow one.
+ */
 static bool is_late(const struct request *request, enum wire_status status)
 {
     struct race *race = request_race(request);
     if (race == NULL)
         return false;
-    return status == WIRE_OK ? atomic_exchange(&race->answered, true)
-                             : atomic_load(&race->answered);
+    bool failed = status != WIRE_OK && status != WIRE_BUSY && status != WIRE_UNKNOWN_KEY;
+    if (request->passed_over != 0 && failed)
+        return true;
+    return atomic_exchange(&race->answered, true);
 }
 
 /* For nobody, but what was made must be counted. */
@@ -190,8 +196,7 @@ static void count(const struct request *request, enum wire_status status)
 
 static void end(struct request *request, enum wire_status status)
 {
-    /* What was to overtake a slow call and failed leaves the answer to that one. */
-    if (is_late(request, status) || (request->passed_over != 0 && status != WIRE_OK)) {
+    if (is_late(request, status)) {
         end_late(request, status);
         return;
     }
@@ -204,12 +209,12 @@ static void end(struct request *request, enum wire_status status)
 
 /* --- Waiting for a token --------------------------------------------------------------------- */
 
-enum token_error request_take_token(struct request *request, size_t index, uint64_t deadline,
+enum token_error request_take_token(struct request *request, size_t index, uint64_t until,
                                     struct token **token, uint64_t *epoch, struct problem *problem)
 {
     struct token_keeper *keeper = request->worker->keepers[index];
     enum token_error error =
-        token_keeper_take(keeper, deadline, request->waited, token, epoch, problem);
+        token_keeper_take(keeper, until, request->deadline, request->waited, token, epoch, problem);
     /* Of several, the one that works: where a token hangs, nothing is returned. */
     if (error == TOKEN_NO_SESSION &&
         (request->full == NULL ||
@@ -226,6 +231,14 @@ bool request_wait(struct worker *worker, struct token_keeper *keeper,
         return true;
     atomic_fetch_sub(&worker->waiting, 1);
     return false;
+}
+
+bool request_had_better_wait(const struct request *request, const struct token_keeper_glance *other)
+{
+    if (!other->slow || request->full == NULL)
+        return false;
+    const struct token_keeper_glance full = token_keeper_glance(request->full);
+    return !full.slow || full.last_return > other->last_return;
 }
 
 static bool wait_for_token(const struct request *request)
@@ -266,13 +279,15 @@ static void serve_waiting(struct worker *worker, const struct backlog_request *w
 
 void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *payload)
 {
-    for (size_t i = 0; atomic_load(&worker->waiting) > 0 && i < worker->config->token_count; i++) {
-        struct backlog_request *waiting;
-        while ((waiting = token_keeper_next(worker->keepers[i])) != NULL) {
-            atomic_fetch_sub(&worker->waiting, 1);
-            serve_waiting(worker, waiting, call, payload);
-            backlog_request_free(waiting);
-        }
+    size_t i = 0;
+    while (i < worker->config->token_count && atomic_load(&worker->waiting) > 0) {
+        struct backlog_request *waiting = token_keeper_next(worker->keepers[i++]);
+        if (waiting == NULL)
+            continue;
+        atomic_fetch_sub(&worker->waiting, 1);
+        serve_waiting(worker, waiting, call, payload);
+        backlog_request_free(waiting);
+        i = 0; /* it may wait for another token now, whose last user may have looked before */
     }
 }
 

@@ -62,14 +62,21 @@ void request_serve(struct worker *worker, struct connection *connection, const u
 bool request_wait(struct worker *worker, struct token_keeper *keeper,
                   struct backlog_request *waiting, bool again) MUST_USE;
 
+/*
+ * True: the request has found a token without room, whose backlog will be served sooner than a
+ * call that hangs on the `other` ends.
+ */
+bool request_had_better_wait(const struct request *request,
+                             const struct token_keeper_glance *other) MUST_USE;
+
 /* Serves what waits in a backlog and has room now. */
 void request_serve_backlogs(struct worker *worker, struct call *call, uint8_t *payload);
 
 /*
- * For handlers: token_keeper_take() of the token with this index. When it has no room, the request
- * remembers which of the tokens to wait for.
+ * For handlers: token_keeper_take() of the token with this index, which waits until `until`. When
+ * it has no room, the request remembers which of the tokens to wait for.
  */
-enum token_error request_take_token(struct request *request, size_t index, uint64_t deadline,
+enum token_error request_take_token(struct request *request, size_t index, uint64_t until,
                                     struct token **token, uint64_t *epoch,
                                     struct problem *problem) MUST_USE;
 

@@ -52,6 +52,13 @@
 #define PATIENCE_CALLS_MIN  50
 #define PATIENCE_UNKNOWN_MS 300
 
+/*
+ * A token that is slow is given a request now and then, which another one makes as well when it
+ * hangs: of calls that never return there may be few.
+ */
+#define PROBE_FIRST_MS 1000
+#define PROBE_MAX_MS   30000
+
 struct token_keeper {
     struct token_keeper_settings settings;
     const char *name;
@@ -75,6 +82,7 @@ struct token_keeper {
     uint64_t signatures, failures;
     struct latency latency; /* of the signatures */
     bool slow;              /* a call hangs; others are under way, and none has ended well */
+    uint64_t probe_at, probe_pause; /* while slow: when it is given a request */
     struct problem problem;
     struct token_description description;
 
@@ -221,10 +229,10 @@ static bool scan_key(const struct token_key *key, void *context)
     return is_up(keeper);
 }
 
-/* A scan takes a session. */
+/* A scan takes a session. With other tokens, one whose keys are not known would not be used. */
 static bool is_scanned(const struct token_keeper *keeper)
 {
-    return keeper->settings.config->settings.max_sessions > 1;
+    return keeper->settings.config->settings.max_sessions > 1 || !keeper->settings.is_only;
 }
 
 /* What the device does not do now it may do later: the same reason is logged once. */
@@ -525,25 +533,50 @@ static bool has_room(const struct token_keeper *keeper)
 }
 
 /* The lock is held. */
-static enum token_error take(struct token_keeper *keeper, uint64_t deadline, bool waited)
+static bool is_due(const struct token_keeper *keeper)
+{
+    return keeper->slow && has_room(keeper) && clock_now_ms() >= keeper->probe_at;
+}
+
+/* The lock is held. */
+static void set_probe(struct token_keeper *keeper, uint64_t pause)
+{
+    keeper->probe_pause = within(pause, PROBE_FIRST_MS, PROBE_MAX_MS);
+    keeper->probe_at = clock_now_ms() + keeper->probe_pause;
+}
+
+/* The lock is held. */
+static enum token_error take(struct token_keeper *keeper, uint64_t until, uint64_t deadline,
+                             bool waited)
 {
     if (!has_room(keeper) || (keeper->backlog.count > 0 && !waited))
         return TOKEN_NO_SESSION;
     keeper->waiting++;
-    while (may_come_up(keeper, deadline) && wait_for_change(keeper, deadline))
+    while (may_come_up(keeper, deadline) && wait_for_change(keeper, until))
         continue;
     keeper->waiting--;
     if (keeper->state != TOKEN_READY || keeper->stopping)
         return TOKEN_UNAVAILABLE;
     keeper->users++;
+    if (is_due(keeper))
+        set_probe(keeper, 2 * keeper->probe_pause);
     return TOKEN_OK;
 }
 
-enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline, bool waited,
-                                   struct token **token, uint64_t *epoch, struct problem *problem)
+bool token_keeper_may_come_up(struct token_keeper *keeper, uint64_t deadline)
 {
     pthread_mutex_lock(&keeper->lock);
-    enum token_error error = take(keeper, deadline, waited);
+    bool may = may_come_up(keeper, deadline);
+    pthread_mutex_unlock(&keeper->lock);
+    return may;
+}
+
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t until, uint64_t deadline,
+                                   bool waited, struct token **token, uint64_t *epoch,
+                                   struct problem *problem)
+{
+    pthread_mutex_lock(&keeper->lock);
+    enum token_error error = take(keeper, until, deadline, waited);
     if (error == TOKEN_OK) {
         *token = keeper->token;
         *epoch = keeper->epoch;
@@ -659,6 +692,8 @@ void token_keeper_set_slow(struct token_keeper *keeper, uint64_t milliseconds)
     pthread_mutex_lock(&keeper->lock);
     bool first = !keeper->slow;
     keeper->slow = true;
+    if (first)
+        set_probe(keeper, PROBE_FIRST_MS);
     pthread_mutex_unlock(&keeper->lock);
     if (first)
         log_warning("token %s: a call has taken %llu ms so far: other tokens are asked instead, "
@@ -690,6 +725,7 @@ struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper)
         .in_flight = keeper->users + keeper->waiting,
         .has_room = has_room(keeper),
         .slow = keeper->slow,
+        .is_due = is_due(keeper),
         .last_return = keeper->last_return,
     };
     pthread_mutex_unlock(&keeper->lock);

@@ -33,6 +33,7 @@ struct token_keeper;
 struct token_keeper_settings {
     const struct token_config *config;
     size_t index; /* the token's place in the configuration */
+    bool is_only; /* there is no other token */
     struct keyring *keyring;
     struct pin_budget *budget;
     const struct pin *pin; /* asked of an operator at start, or NULL */
@@ -49,15 +50,18 @@ struct token_keeper *token_keeper_new(const struct token_keeper_settings *settin
 bool token_keeper_stop(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
 
 /*
- * Takes the token for use until token_keeper_return(); waits until `deadline` while it
- * starts or is about to be tried again.
+ * Takes the token for use until token_keeper_return(); waits until `until` while it starts or is to
+ * be tried again before `deadline`.
  * TOKEN_NO_SESSION: as many requests as it has sessions are under way on it, or others wait
  * already and this one has not `waited`. TOKEN_UNAVAILABLE: it is down or still starting; the
  * problem says why.
  */
-enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t deadline, bool waited,
-                                   struct token **token, uint64_t *epoch,
+enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t until, uint64_t deadline,
+                                   bool waited, struct token **token, uint64_t *epoch,
                                    struct problem *problem) MUST_USE;
+
+/* Whether it starts or is to be tried again before `deadline`. */
+bool token_keeper_may_come_up(struct token_keeper *keeper, uint64_t deadline) MUST_USE;
 
 /*
  * Gives it back. What was asked of it, for the status and for telling when a call hangs: nothing
@@ -97,6 +101,7 @@ struct token_keeper_glance {
     unsigned in_flight;
     bool has_room;
     bool slow;            /* a call hangs; others are under way, and none has ended well */
+    bool is_due;          /* slow, and to be given a request, which will show whether it still is */
     uint64_t last_return; /* base/clock.h: long ago, if it hangs */
 };
 struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper) MUST_USE;

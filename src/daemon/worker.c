@@ -178,6 +178,7 @@ static int start_keepers(struct worker *worker, struct problem *problem)
         const struct token_keeper_settings settings = {
             .config = token,
             .index = i,
+            .is_only = worker->config->token_count == 1,
             .keyring = worker->keyring,
             .budget = worker->settings.budget,
             .pin = asked_pin_of(worker->settings.asked_pins, token->settings.name),

@@ -129,37 +129,12 @@ def test_a_token_that_hangs_is_named_and_comes_back_by_itself(
         load.wait_for(100)
         modules[0].set("hang")
         wait_until(lambda: tokens(cluster)["one"]["state"] == "slow", "the token's state")
-        # A thread may have chosen it just before, and get no further for a while on a busy machine.
-        load.wait_for(100)
-        stuck = tokens(cluster)["one"]["in_flight"]
         load.wait_for(200)
-        assert tokens(cluster)["one"]["in_flight"] == stuck, "a request was given to it"
         modules[0].clear()
         wait_until(lambda: tokens(cluster)["one"]["state"] == "ready", "the token's recovery")
         before = tokens(cluster)["one"]["signatures"]
         load.wait_for(200)
         assert tokens(cluster)["one"]["signatures"] > before
-        load.check()
-
-
-@only_with_the_module
-def test_nothing_is_given_to_a_token_that_hangs_where_another_has_no_room(
-    make_immured, token, modules, make_nginx, authority, keys
-):
-    key = keys["p256"]
-    cluster = start_with(make_immured, token, modules, lines="max-sessions = 4\n")
-    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
-    with Load(authority, nginx.port, [key.host], threads=2) as load:
-        modules[0].set("hang")
-        wait_until(lambda: tokens(cluster)["one"]["state"] == "slow", "the token's state")
-        load.wait_for(100)  # what was chosen just before is with it then
-        stuck = tokens(cluster)["one"]["in_flight"]
-        assert stuck < 4, "it has no room itself"
-        with Load(authority, nginx.port, [key.host], threads=16) as crowd:
-            crowd.wait_for(400)
-            assert tokens(cluster)["one"]["in_flight"] == stuck
-            crowd.check()
-        modules[0].clear()
         load.check()
     wait_until(lambda: "token one: a call has taken" in cluster.log(), "what the log says")
     wait_until(lambda: "token one: answers again" in cluster.log(), "what the log says")

@@ -71,9 +71,12 @@ static void a_full_backlog_takes_no_more(void **state)
     for (unsigned i = 0; i < BACKLOG_MAX; i++)
         assert_true(backlog_add(&backlog, request_of(i), false));
     struct backlog_request *one_more = request_of(0);
+    assert_false(backlog_add(&backlog, one_more, false));
+    for (unsigned i = 0; i < BACKLOG_AGAIN_MAX; i++) /* what had a place is not turned away */
+        assert_true(backlog_add(&backlog, request_of(i), true));
     assert_false(backlog_add(&backlog, one_more, true));
     backlog_request_free(one_more);
-    for (unsigned i = 0; i < BACKLOG_MAX; i++)
+    for (unsigned i = 0; i < BACKLOG_MAX + BACKLOG_AGAIN_MAX; i++)
         backlog_request_free(backlog_take(&backlog));
     assert_int_equal(atomic_load(&connection.references), 1);
 }
