@@ -10,6 +10,8 @@
 
 #include "base/attributes.h"
 #include "daemon/connection.h"
+#include "wire/message.h"
+#include "wire/reference.h"
 
 /*
  * What a few busy servers have under way. With 16 sessions and 20 ms a signature the last of them
@@ -18,8 +20,12 @@
 #define BACKLOG_MAX 1024
 /* Beyond that, for requests that had a place already: as many threads may put one back at once. */
 #define BACKLOG_AGAIN_MAX 512
-/* A TLS handshake's message has at most 330 bytes; what is larger comes again. */
-#define BACKLOG_REQUEST_SIZE_MAX 1024
+/*
+ * The largest FIND_KEY: a byte that says how the key is named, and a public key. A handshake's
+ * message has at most 2,119 bytes (TLS 1.2, DHE with 8,192 bits). What is larger, such as a request
+ * for a certificate with many names, comes again.
+ */
+#define BACKLOG_REQUEST_SIZE_MAX (WIRE_REQUEST_HEADER_SIZE + 1 + KEY_REFERENCE_SIZE_MAX)
 
 struct backlog_request {
     struct backlog_request *next;

@@ -26,7 +26,7 @@
 /* version 1, operation 1, status 2, reserved 4, request id 8 */
 #define WIRE_REPLY_HEADER_SIZE 16
 
-/* Holds a TLS handshake message (at most 200 bytes), a CSR, a status; fits a thread's stack. */
+/* Holds a handshake's message (at most 2,119 bytes), a CSR, a status; fits a thread's stack. */
 #define WIRE_DATAGRAM_SIZE_MAX 32768
 #define WIRE_PAYLOAD_SIZE_MAX  (WIRE_DATAGRAM_SIZE_MAX - WIRE_REQUEST_HEADER_SIZE)
 

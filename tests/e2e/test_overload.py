@@ -22,12 +22,12 @@ def slow(make_immured, token, stage):
     return make_immured(section + GRANTS, env={"IMMURE_HSM_DELAY_MS": str(DELAY_MS)}).start()
 
 
-def signatures(key, count, deadline_ms=2000):
-    """So many SIGN requests, numbered from 0."""
+def signatures(key, count, deadline_ms=2000, size=4):
+    """So many SIGN requests, numbered from 0, with messages of so many bytes."""
     key_id = key.id
     return [
         wire.request(
-            wire.SIGN, struct.pack(">I", number), scheme=wire.ECDSA_SHA256, key_id=key_id,
+            wire.SIGN, struct.pack(">I", number).ljust(size), scheme=wire.ECDSA_SHA256, key_id=key_id,
             request_id=number, deadline_ms=deadline_ms,
         )
         for number in range(count)
@@ -56,6 +56,12 @@ def test_requests_beyond_the_sessions_are_served_in_their_order(slow, keys):
     assert len(moved) <= SESSIONS
     token = first_token(slow)
     assert (token["in_flight"], token["waiting"], token["signatures"]) == (0, 0, count)
+
+
+def test_the_largest_message_of_a_handshake_waits_as_well(slow, keys):
+    dhe8192 = 64 + 2 + 1024 + 2 + 1 + 2 + 1024  # RFC 5246 7.4.3
+    replies = exchange(slow, signatures(keys["p256"], 50, size=dhe8192))
+    assert {reply.status for reply in replies} == {wire.OK}
 
 
 def test_a_full_backlog_refuses_at_once_and_the_others_are_served(slow, keys):

@@ -7,6 +7,7 @@
 
 #include "daemon/backlog.h"
 #include "daemon/request.h"
+#include "wire/reference.h"
 
 static struct connection connection = {.references = 1};
 
@@ -81,6 +82,25 @@ static void a_full_backlog_takes_no_more(void **state)
     assert_int_equal(atomic_load(&connection.references), 1);
 }
 
+/* With the header of 48 bytes; of FIND_KEY, one byte more. */
+static void what_the_largest_keys_and_groups_need_is_copied(void **state)
+{
+    (void)state;
+    static const uint8_t datagram[WIRE_DATAGRAM_SIZE_MAX];
+    static const size_t sizes[] = {
+        48 + 64 + 2 + 1024 + 2 + 1 + 2 + 1024, /* TLS 1.2: DHE with 8,192 bits (RFC 7919 A.5) */
+        48 + 1 + 2614,                         /* the public key of ML-DSA-87 (RFC 9881) */
+        48 + 1 + KEY_REFERENCE_SIZE_MAX,       /* whatever public key is looked for */
+    };
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const struct request request = {
+            .connection = &connection, .datagram = datagram, .datagram_size = sizes[i]};
+        struct backlog_request *copy = backlog_request_new(&request);
+        assert_non_null(copy);
+        backlog_request_free(copy);
+    }
+}
+
 static void what_is_too_large_is_not_copied(void **state)
 {
     (void)state;
@@ -102,6 +122,7 @@ int main(void)
         cmocka_unit_test(requests_come_back_in_their_order),
         cmocka_unit_test(what_waits_again_comes_first),
         cmocka_unit_test(a_full_backlog_takes_no_more),
+        cmocka_unit_test(what_the_largest_keys_and_groups_need_is_copied),
         cmocka_unit_test(what_is_too_large_is_not_copied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
