@@ -22,8 +22,9 @@ struct pipeline {
     uint64_t pause_until; /* nothing is sent before; 0: no pause */
     uint32_t pause_ms;
     bool waits_for_room;           /* the socket's buffer was full */
-    struct exchange *first, *last; /* under way, oldest first */
+    struct exchange *first, *last; /* under way, in the order in which they are sent */
     struct exchange *unsent;       /* the first of them that this connection has not carried */
+    uint64_t earliest;             /* no deadline of theirs is before */
     struct sockaddr_un address;
     uint8_t datagram[WIRE_DATAGRAM_SIZE_MAX]; /* not on the stack: an ASYNC job's is 32 KiB */
 };
@@ -205,12 +206,22 @@ static void receive_all(struct pipeline *pipeline)
 
 /* --- Time ----------------------------------------------------------------------------------- */
 
+static void heed_deadline(struct pipeline *pipeline, const struct exchange *exchange)
+{
+    if (exchange->deadline < pipeline->earliest)
+        pipeline->earliest = exchange->deadline;
+}
+
 static void end_late_ones(struct pipeline *pipeline)
 {
     uint64_t now = clock_now_ms();
     struct exchange *exchange = pipeline->first;
+    if (now < pipeline->earliest)
+        return;
+    pipeline->earliest = UINT64_MAX;
     while (exchange != NULL) {
         if (exchange->deadline > now) {
+            heed_deadline(pipeline, exchange);
             exchange = exchange->next;
             continue;
         }
@@ -228,7 +239,7 @@ static void end_late_ones(struct pipeline *pipeline)
 /* A timer that fires too early does no harm, so it is seldom set. */
 static void set_timer(struct pipeline *pipeline)
 {
-    uint64_t at = pipeline->first != NULL ? pipeline->first->deadline : 0;
+    uint64_t at = pipeline->first != NULL ? pipeline->earliest : 0;
     bool paused = pipeline->unsent != NULL && !pipeline->waits_for_room;
     if (paused && pipeline->pause_until < at)
         at = pipeline->pause_until;
@@ -297,6 +308,9 @@ void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint3
     exchange->state = EXCHANGE_SUBMITTED;
     exchange->result = CLIENT_OK;
     exchange->deadline = clock_now_ms() + timeout_ms;
+    if (pipeline->first == NULL)
+        pipeline->earliest = UINT64_MAX; /* those that it was of have ended */
+    heed_deadline(pipeline, exchange);
     link_last(pipeline, exchange);
     send_all(pipeline);
     read_timer(pipeline); /* it may have fired while nothing was under way, and nobody listened */

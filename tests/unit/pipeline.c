@@ -144,6 +144,41 @@ static void test_silence_ends_at_the_deadline(void **state)
     assert_uint_in_range(clock_now_ms() - start, 150, 1500);
 }
 
+/* Two are submitted, one after the other, and what the later deadline waits for is silent. */
+static void check_that_each_deadline_is_kept(const char *script, uint32_t first_ms,
+                                             uint32_t second_ms)
+{
+    struct server server;
+    struct call calls[2];
+    struct call *sooner = first_ms < second_ms ? &calls[0] : &calls[1];
+    struct call *later = first_ms < second_ms ? &calls[1] : &calls[0];
+    server_start(&server, script);
+    struct pipeline *pipeline = pipeline_new(server.path);
+    for (int i = 0; i < 2; i++) {
+        prepare(&calls[i]);
+        pipeline_submit(pipeline, &calls[i].exchange, i == 0 ? first_ms : second_ms);
+    }
+    run(pipeline, sooner, 1, 1500);
+    assert_int_not_equal(sooner->exchange.state, EXCHANGE_SUBMITTED);
+    assert_int_equal(later->exchange.state, EXCHANGE_SUBMITTED);
+    run(pipeline, later, 1, 4000);
+    assert_int_equal(later->exchange.state, EXCHANGE_TIMED_OUT);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
+static void test_a_deadline_before_that_of_an_older_one_is_kept(void **state)
+{
+    (void)state;
+    check_that_each_deadline_is_kept("s", 2000, 100);
+}
+
+static void test_what_was_busy_and_is_behind_younger_ones_ends_at_its_deadline(void **state)
+{
+    (void)state;
+    check_that_each_deadline_is_kept("bs", 100, 2000);
+}
+
 static void test_busy_until_the_deadline_is_a_failure(void **state)
 {
     (void)state;
@@ -222,6 +257,8 @@ int main(void)
         cmocka_unit_test(test_answer_to_an_abandoned_request_is_dropped),
         cmocka_unit_test(test_refusal_says_why),
         cmocka_unit_test(test_silence_ends_at_the_deadline),
+        cmocka_unit_test(test_a_deadline_before_that_of_an_older_one_is_kept),
+        cmocka_unit_test(test_what_was_busy_and_is_behind_younger_ones_ends_at_its_deadline),
         cmocka_unit_test(test_busy_until_the_deadline_is_a_failure),
         cmocka_unit_test(test_nobody_there_ends_at_the_deadline_and_names_the_socket),
         cmocka_unit_test(test_server_that_starts_late_is_found),
