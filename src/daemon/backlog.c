@@ -17,6 +17,7 @@ struct backlog_request *backlog_request_new(const struct request *request)
                                      .deadline = request->deadline,
                                      .passed_over = request->passed_over,
                                      .race = race_hold(request_race(request)),
+                                     .counted = request->counted,
                                      .size = size};
     memcpy(copy->datagram, request->datagram, size);
     connection_hold(request->connection);

@@ -10,6 +10,7 @@
 
 #include "base/attributes.h"
 #include "daemon/connection.h"
+#include "daemon/grant_meter.h"
 #include "wire/message.h"
 #include "wire/reference.h"
 
@@ -33,6 +34,7 @@ struct backlog_request {
     uint64_t deadline;             /* base/clock.h */
     uint32_t passed_over;          /* as in struct request */
     struct race *race;             /* held; or NULL */
+    struct grant_use counted;      /* as in struct request */
     size_t size;
     uint8_t datagram[];
 };

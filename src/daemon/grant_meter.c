@@ -1,5 +1,7 @@
 #include "daemon/grant_meter.h"
 
+#include <stddef.h>
+
 /*
  * Each use moves the time at which the bucket is full on by an interval; it may be at most a burst
  * of intervals away.
@@ -28,4 +30,16 @@ bool grant_meter_use(struct grant_meter *meter, const struct grant_rate *rate, u
     *alarm = alarm_at <= now_ns && atomic_compare_exchange_strong(&meter->alarm_at, &alarm_at,
                                                                   now_ns + GRANT_ALARM_PAUSE_NS);
     return false;
+}
+
+void grant_meter_give_back(const struct grant_use *use)
+{
+    struct grant_meter *meter = use->meter;
+    if (meter == NULL)
+        return;
+    if (use->within)
+        atomic_fetch_sub_explicit(&meter->full_at, use->rate->interval_ns, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(&meter->over, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&meter->used, 1, memory_order_relaxed);
 }

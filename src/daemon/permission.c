@@ -69,7 +69,7 @@ static void raise_alarm(const struct request *request, const struct grant_config
 }
 
 /* False: the grant's rate forbids it. */
-static bool meter_use(const struct request *request, size_t grant)
+static bool meter_use(struct request *request, size_t grant)
 {
     const struct grant_config *config = &request->worker->config->grants[grant];
     struct grant_meter *meter = &request->worker->meters[grant];
@@ -81,13 +81,16 @@ static bool meter_use(const struct request *request, size_t grant)
     bool within = grant_meter_use(meter, &config->rate, now_ns, &alarm);
     if (alarm)
         raise_alarm(request, config, meter);
-    return within || !config->rate.refuse;
+    if (!within && config->rate.refuse)
+        return false;
+    request->counted = (struct grant_use){meter, &config->rate, within};
+    return true;
 }
 
 /* A request that comes back, from a backlog or to overtake itself, has been counted. */
 static bool is_counted(const struct request *request)
 {
-    return request->waited || request->passed_over != 0;
+    return request->counted.meter != NULL;
 }
 
 enum wire_status permission_to_use(struct request *request, const struct keyring_key *key,

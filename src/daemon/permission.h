@@ -21,9 +21,10 @@
 enum wire_status permission_of_key(struct request *request, struct keyring_key *key) MUST_USE;
 
 /*
- * Counts a use of the key in the first grant that allows it: `use` is one bit of enum use. With
- * USE_SIGN granted every message may be signed. WIRE_MESSAGE_REFUSED: no grant allows it;
- * WIRE_OVER_RATE: those that do are used up for now.
+ * Counts a use of the key in the first grant that allows it, in request->counted, unless that has
+ * been done before: `use` is one bit of enum use. With USE_SIGN granted every message may be
+ * signed. WIRE_MESSAGE_REFUSED: no grant allows it; WIRE_OVER_RATE: those that do are used up for
+ * now.
  */
 enum wire_status permission_to_use(struct request *request, const struct keyring_key *key,
                                    unsigned use) MUST_USE;

@@ -194,12 +194,20 @@ static void count(const struct request *request, enum wire_status status)
         atomic_fetch_add_explicit(&worker->refusals[request->rule], 1, memory_order_relaxed);
 }
 
+/* The client asks again. Where two tokens have the request, the other may still answer it. */
+static void give_use_back(const struct request *request, enum wire_status status)
+{
+    if ((status == WIRE_BUSY || status == WIRE_UNKNOWN_KEY) && request_race(request) == NULL)
+        grant_meter_give_back(&request->counted);
+}
+
 static void end(struct request *request, enum wire_status status)
 {
     if (is_late(request, status)) {
         end_late(request, status);
         return;
     }
+    give_use_back(request, status);
     audit_request(request, status);
     count(request, status); /* first: who has the reply finds it counted, and told */
     if (status != WIRE_OK)
@@ -271,6 +279,7 @@ static void serve_waiting(struct worker *worker, const struct backlog_request *w
                               .waited = true,
                               .passed_over = waiting->passed_over,
                               .race = waiting->race,
+                              .counted = waiting->counted,
                               .call = call,
                               .payload = payload};
     if (wire_request_decode(waiting->datagram, waiting->size, &request.wire) == WIRE_OK)

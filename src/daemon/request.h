@@ -36,9 +36,10 @@ struct request {
     struct token_keeper *full; /* the token to wait for, if any had no room */
     uint8_t *payload;          /* the reply's: REPLY_PAYLOAD_SIZE_MAX bytes */
     size_t payload_size;
-    struct problem problem; /* the reply's when it is not WIRE_OK */
-    unsigned use;           /* what a key is asked for, a bit of enum use; 0: not known */
-    enum rule rule;         /* by which it was refused */
+    struct problem problem;   /* the reply's when it is not WIRE_OK */
+    struct grant_use counted; /* when the request was first allowed */
+    unsigned use;             /* what a key is asked for, a bit of enum use; 0: not known */
+    enum rule rule;           /* by which it was refused */
 };
 
 /* A handler: WIRE_OK with the payload filled in, or another status with a problem. */

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from harness import wire
 from harness.clients import curl, s_client
+from harness.faulty import faulty_modules
 from harness.nginx import certificate_lines
 from harness.process import run, wait_until
 
@@ -113,6 +114,26 @@ def test_a_rate_raises_an_alarm_and_by_choice_refuses(
     if over_rate == "refuse":
         assert refusals(immured) == {"rate": 3}
         wait_until(lambda: "over rate: user www-data" in nginx.log() and "rule rate" in nginx.log(), "what the log says")
+
+
+def uses(immured, grant):
+    counts = json.loads(immured.cli("status", "--json").stdout)["grants"]
+    return next((count["uses"], count["over_rate"]) for count in counts if count["name"] == grant)
+
+
+def test_what_is_made_again_because_the_device_was_busy_is_one_use(
+    make_immured, make_nginx, token, keys, authority, stage, directory
+):
+    key, module = keys["p256"], faulty_modules(stage, directory)[0]
+    grant = GRANT + "rate = 5/h\nover-rate = refuse\n"
+    immured = make_immured(token.section(module=module.path) + grant).start()
+    nginx = serve(make_nginx(immured.socket), key)
+    for _ in range(3):
+        module.set("fail 0x06 x8")  # CKR_FUNCTION_FAILED
+        curl(authority, nginx.port, key.host)
+    assert json.loads(immured.cli("status", "--json").stdout)["tokens"][0]["failures"] == 3 * 8
+    assert uses(immured, "web") == (3, 0)
+    assert "alarm:" not in immured.log()
 
 
 # --- Certificate requests ------------------------------------------------------------------------

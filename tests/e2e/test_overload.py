@@ -43,8 +43,12 @@ def exchange(immured, requests):
         return replies.result()
 
 
+def status(immured):
+    return json.loads(immured.cli("status", "--json").stdout)
+
+
 def first_token(immured):
-    return json.loads(immured.cli("status", "--json").stdout)["tokens"][0]
+    return status(immured)["tokens"][0]
 
 
 def test_requests_beyond_the_sessions_are_served_in_their_order(slow, keys):
@@ -72,6 +76,15 @@ def test_a_full_backlog_refuses_at_once_and_the_others_are_served(slow, keys):
     assert got[wire.OK] >= BACKLOG  # and those that were signed meanwhile
     first_refused = [reply.status for reply in replies].index(wire.BUSY)
     assert first_refused < count / 2
+
+
+def test_what_has_waited_and_finds_the_device_busy_is_no_use(make_immured, token, stage, keys):
+    section = token.section(module=stage.hsm) + f"max-sessions = {SESSIONS}\n"
+    faults = f"delay {DELAY_MS}\nfail 0x06"  # CKR_FUNCTION_FAILED
+    immured = make_immured(section + GRANTS, env={"IMMURE_HSM_FAULTS": faults}).start()
+    replies = exchange(immured, signatures(keys["p256"], 50))
+    assert {reply.status for reply in replies} == {wire.BUSY}
+    assert {grant["uses"] for grant in status(immured)["grants"]} == {0}
 
 
 def test_what_waits_past_its_deadline_is_told_so_and_not_signed(slow, keys):
