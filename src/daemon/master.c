@@ -21,7 +21,7 @@
 #include "daemon/pin_budget.h"
 #include "daemon/worker.h"
 
-/* One that serves, one that starts, and some that drain after reloads in short order. */
+/* One that serves, one or two that start, and some that drain after reloads in short order. */
 #define CHILDREN_MAX 8
 
 /* A worker that has not reported by now hangs; it waits up to 20 s for its tokens. */
@@ -39,6 +39,7 @@ enum child_state { CHILD_NONE, CHILD_STARTING, CHILD_SERVING, CHILD_RETIRING };
 struct child {
     enum child_state state;
     pid_t pid;
+    bool settles;      /* before it serves: it waits for its tokens, as another one serves */
     int report;        /* -1 once it has reported */
     uint64_t started;  /* base/clock.h */
     uint64_t deadline; /* when it is killed, while it starts or retires */
@@ -64,6 +65,17 @@ static struct child *child_in(struct master *master, enum child_state state)
             return &master->children[i];
     }
     return NULL;
+}
+
+/* Whether one serves, or will as soon as it is up: not one that settles, which may take long. */
+static bool is_served(const struct master *master)
+{
+    for (size_t i = 0; i < CHILDREN_MAX; i++) {
+        const struct child *child = &master->children[i];
+        if (child->state == CHILD_SERVING || (child->state == CHILD_STARTING && !child->settles))
+            return true;
+    }
+    return false;
 }
 
 /* --- Starting workers --- */
@@ -117,6 +129,7 @@ static bool fork_worker(struct master *master, struct child *child)
     uint64_t now = clock_now_ms();
     *child = (struct child){.state = CHILD_STARTING,
                             .pid = pid,
+                            .settles = wait_for_tokens,
                             .report = report[0],
                             .started = now,
                             .deadline = now + START_MS};
@@ -175,6 +188,11 @@ static void reload(struct master *master)
 static void worker_is_ready(struct master *master, struct child *child)
 {
     struct child *previous = child_in(master, CHILD_SERVING);
+    master->restart_at = 0;
+    if (previous != NULL && !child->settles) {
+        retire(child); /* it was to bridge the time until that one serves, which has settled */
+        return;
+    }
     child->state = CHILD_SERVING;
     if (previous != NULL)
         retire(previous);
@@ -215,9 +233,9 @@ static void worker_has_ended(struct master *master, struct child *child, int sta
     log_end(&ended, status);
     if (master->stopping || ended.state == CHILD_RETIRING)
         return;
-    if (child_in(master, CHILD_SERVING) == NULL && child_in(master, CHILD_STARTING) == NULL) {
+    if (!is_served(master)) {
         restart_later(master, clock_now_ms() - ended.started);
-    } else if (ended.state == CHILD_STARTING) {
+    } else if (ended.state == CHILD_STARTING && ended.settles) {
         log_error("the new configuration is not in use; the worker before goes on with the old");
         sd_notify(0, "READY=1");
     }

@@ -1,6 +1,8 @@
 """One of two tokens with the same keys fails in every way there is: no client notices."""
 
 import json
+import os
+import signal
 import socket
 import ssl
 import time
@@ -341,6 +343,31 @@ def test_keys_are_looked_for_again_when_the_search_has_failed(
         wait_until(lambda: tokens(cluster)["one"]["signatures"] > before + 5, "its signatures")
         load.check()
     assert cluster.log().count("the scan for keys has failed") == 1
+
+
+@only_with_the_module
+def test_a_worker_that_dies_is_replaced_while_the_one_of_a_reload_waits_for_its_tokens(
+    cluster, modules, make_nginx, authority, keys
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    serving = cluster.status()["pid"]
+    times_up = cluster.log().count("token two: up")
+    modules[0].set("hang C_Initialize")
+    cluster.reload()
+    wait_until(lambda: cluster.log().count("token two: up") == times_up + 1, "the other token")
+    (settling,) = set(cluster.workers()) - {serving}
+    os.kill(serving, signal.SIGKILL)
+    wait_until(lambda: cluster.log().count("token two: up") == times_up + 2, "another worker")
+    taken, well = handshake(authority, nginx.port, key.host)
+    assert well and taken < DEADLINE, taken
+    bridging = cluster.status()["pid"]
+    assert bridging not in (serving, settling)
+    with Load(authority, nginx.port, [key.host], rate=50) as load:
+        modules[0].clear()
+        wait_until(lambda: cluster.workers() == [settling], "the end of the one between")
+        assert cluster.status()["pid"] == settling
+        load.check()
 
 
 @only_with_the_module
