@@ -164,8 +164,10 @@ class Nginx:
         return self
 
     def pid(self, suffix=""):
-        path = Path(f"{self.pid_file}{suffix}")
-        text = path.read_text().strip() if path.exists() else ""
+        try:
+            text = Path(f"{self.pid_file}{suffix}").read_text().strip()
+        except FileNotFoundError:
+            return None
         return int(text) if text else None
 
     def workers(self, pid=None):

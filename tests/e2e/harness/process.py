@@ -6,7 +6,10 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+
+PORTS_GIVEN = set()
 
 
 def run(*command, env=None, input="", timeout=60, status=0, cwd=None):
@@ -37,9 +40,14 @@ def wait_until(condition, what, timeout=10):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Never one twice: who got it may not listen on it yet."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port not in PORTS_GIVEN:
+            PORTS_GIVEN.add(port)
+            return port
 
 
 def is_listening(port):
@@ -78,6 +86,11 @@ def children(pid):
     return found
 
 
+def insist(pid):
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def end(pid, ask=signal.SIGTERM, timeout=10):
     """Asks a process to end, and insists when it has not within `timeout`. True: it did as asked."""
     try:
@@ -87,7 +100,6 @@ def end(pid, ask=signal.SIGTERM, timeout=10):
     except ProcessLookupError:
         return True
     except AssertionError:
-        for child in children(pid):
-            os.kill(child, signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
+        for each in (*children(pid), pid):
+            insist(each)
         return False
