@@ -1,7 +1,6 @@
 """A soak: nginx with Immure's module and two tokens, verified handshakes at a steady rate, and
 faults one after the other, drawn at random."""
 
-import json
 import os
 import random
 import time
@@ -136,8 +135,7 @@ class Soak:
         """None: it does not answer just now."""
         try:
             with wire.Connection(self.immured.socket) as connection:
-                reply = connection.call(wire.request(wire.STATUS))
-                return json.loads(reply.payload) if reply.status == wire.OK else None
+                return wire.status(connection)
         except OSError:
             return None
 

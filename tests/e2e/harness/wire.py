@@ -1,6 +1,7 @@
 """The local protocol, spoken from outside: doc/protocol.md describes it."""
 
 import grp
+import json
 import os
 import pwd
 import socket
@@ -83,6 +84,12 @@ class Connection:
         except (BrokenPipeError, ConnectionResetError):
             return None
         return self.receive()
+
+
+def status(connection):
+    """What immured says of itself, as `immure status --json` prints it; None: not just now."""
+    reply = connection.call(request(STATUS))
+    return json.loads(reply.payload) if reply and reply.status == OK else None
 
 
 def call(immured, key, operation, payload, **fields):
