@@ -14,7 +14,7 @@ from harness.clients import curl, s_client
 from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.pki import make_key
-from harness.process import run, wait_until
+from harness.process import run, wait_for_words, wait_until
 from harness.token import DAEMON_USER, GRANTS, Immured, as_daemon
 
 TLS13 = b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + bytes(32)
@@ -234,7 +234,7 @@ def test_the_log_is_for_its_group_to_read_and_off_means_off(make_immured, keys):
     text = immured.conf.read_text()
     immured.conf.write_text(text.replace(f"audit = {immured.audit}", "audit = off"))
     reload_and_wait(immured)
-    wait_until(lambda: f"but it is {immured.audit} until immured is restarted" in immured.log(), "what the log says")
+    wait_for_words(immured, f"but it is {immured.audit} until immured is restarted")
     immured.stop()
     before = audit.lines(immured.audit)
     immured.start()
@@ -302,7 +302,7 @@ def test_a_full_disk_stops_no_signature_and_loses_no_count(make_immured, small_d
         for payload in (TLS13, b"other"):
             assert sign(immured, keys[name].id, 10, payload, scheme) == wire.OK
         sign(immured, keys[name].id, 5, scheme=NO_SCHEME)
-    wait_until(lambda: "cannot be written (No space left" in immured.log(), "the line in the log", 3)
+    wait_for_words(immured, "cannot be written (No space left", timeout=3)
     assert sign(immured, keys["p256"].id) == wire.OK
     time.sleep(1)  # it is tried again for this one, and not logged again
     assert immured.log().count("cannot be written") == 1

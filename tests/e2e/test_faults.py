@@ -14,7 +14,7 @@ from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.pki import make_key
-from harness.process import wait_until
+from harness.process import wait_for_words, wait_until
 from harness.token import GRANTS, PIN, SoftToken, write_private
 
 # The client's deadline, in seconds: what is slower has failed.
@@ -138,8 +138,7 @@ def test_a_token_that_hangs_is_named_and_comes_back_by_itself(
         load.wait_for(200)
         assert tokens(cluster)["one"]["signatures"] > before
         load.check()
-    wait_until(lambda: "token one: a call has taken" in cluster.log(), "what the log says")
-    wait_until(lambda: "token one: answers again" in cluster.log(), "what the log says")
+    wait_for_words(cluster, "token one: a call has taken", "token one: answers again")
 
 
 @pytest.fixture
@@ -336,7 +335,7 @@ def test_keys_are_looked_for_again_when_the_search_has_failed(
     with Load(authority, nginx.port, [key.host], rate=50) as load:
         load.wait_for(20)
         modules[0].set("renumber", "fail 0x06 C_FindObjectsInit")  # CKR_FUNCTION_FAILED
-        wait_until(lambda: "the scan for keys has failed" in cluster.log(), "the failure")
+        wait_for_words(cluster, "the scan for keys has failed")
         time.sleep(1)
         modules[0].clear()
         before = tokens(cluster)["one"]["signatures"]

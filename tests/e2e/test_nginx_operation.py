@@ -6,7 +6,7 @@ import pytest
 from harness.clients import curl, s_client
 from harness.load import Load
 from harness.nginx import certificate_lines
-from harness.process import end, wait_until
+from harness.process import end, wait_for_words, wait_until
 
 RELOADS = 20
 
@@ -24,8 +24,7 @@ def test_nginx_started_before_immured_serves_when_immured_is_up(
     nginx = make_nginx(immured.socket, timeout_ms=300)
     nginx.configure((key.host, certificate_lines(key))).start()
     curl(authority, nginx.port, key.host, status=35)
-    wait_until(lambda: str(immured.socket) in nginx.log(), "what the log says")
-    wait_until(lambda: "handshak" in nginx.log(), "what the log says")
+    wait_for_words(nginx, str(immured.socket), "handshak")
     before = nginx.workers()
     immured.start()
     curl(authority, nginx.port, key.host)

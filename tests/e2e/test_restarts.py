@@ -7,7 +7,7 @@ import pytest
 from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
-from harness.process import wait_until
+from harness.process import wait_for_words
 from harness.token import GRANTS, ActivatedImmured, as_daemon
 
 STORM_SECONDS = 6
@@ -28,7 +28,7 @@ def test_starts_of_a_module_that_crashes_at_once_are_spread_out_until_it_is_repl
     assert 4 <= deaths <= STARTS_MAX, immured.log()
     immured.configure(token.section() + GRANTS)
     immured.reload()
-    wait_until(lambda: " keys found " in immured.log(), "the good module")
+    wait_for_words(immured, " keys found ")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from harness.faulty import faulty_modules, faulty_sections
 from harness.load import most_in_flight
 from harness.nginx import certificate_lines
 from harness.pki import make_key
-from harness.process import run, wait_until
+from harness.process import run, wait_for_words, wait_until
 from harness.token import Immured
 
 DECRYPTING = """
@@ -242,7 +242,7 @@ def test_each_use_decrypts_what_it_is_for(make_immured, token, old, use):
         else:
             refusal = f"for {use}, not for {needed}: "
             assert reply.status == wire.MESSAGE_REFUSED and refusal.encode() in reply.payload
-            wait_until(lambda: refusal in immured.log(), "the refusal in the log")
+            wait_for_words(immured, refusal)
 
 
 # --- Tokens that fail ------------------------------------------------------------------------------

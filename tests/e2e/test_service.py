@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from harness.pki import import_key
-from harness.process import end, run, wait_until
+from harness.process import end, run, wait_for_words, wait_until
 from harness.token import GRANTS, PIN, SOFTHSM, as_daemon, end_child, write_private
 
 
@@ -56,7 +56,7 @@ def test_a_socket_from_systemd_is_used_and_left_in_place(make_immured, keys, sig
         )
     wait_until(immured.is_listening, "systemd's socket")
     sign(immured, keys["p256"])
-    wait_until(lambda: "where systemd says" in immured.log(), "what the log says")
+    wait_for_words(immured, "where systemd says")
     assert end_child(immured.process)
     assert immured.socket.exists()  # it is systemd's
 

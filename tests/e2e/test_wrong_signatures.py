@@ -2,8 +2,8 @@
 
 import pytest
 from harness import wire
-from harness.faulty import faulty_modules, faulty_sections
-from harness.process import wait_until
+from harness.faulty import faulty_modules, start_with
+from harness.process import wait_for_words, wait_until
 from harness.token import GRANTS
 
 SCHEMES = {"p256": 0x0403, "rsa2048": 0x0804, "ed25519": 0x0807}
@@ -44,7 +44,7 @@ def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
     wait_until(lambda: state() == "down", "the end of the token's use")
     modules[0].clear()
     assert sign(immured, keys[first], b"one").status == wire.TOKEN_UNAVAILABLE
-    wait_until(lambda: "error: token soft: made a wrong signature with key" in immured.log(), "a line of it")
+    wait_for_words(immured, "error: token soft: made a wrong signature with key")
     immured.reload()
     wait_until(lambda: state() == "ready", "the token after a reload")
     wait_until(lambda: len(immured.workers()) == 1, "the end of the old worker")
@@ -59,4 +59,4 @@ def test_a_key_on_two_tokens_is_signed_with_by_the_one_that_does_it_right(
     modules[0].set("wrong")
     replies = [sign(immured, keys["rsa2048"], b"message %d" % number) for number in range(10)]
     assert {reply.status for reply in replies} == {wire.OK}
-    wait_until(lambda: "made a wrong signature" in immured.log(), "what the log says")
+    wait_for_words(immured, "made a wrong signature")

@@ -39,6 +39,12 @@ def wait_until(condition, what, timeout=10):
         time.sleep(0.02)
 
 
+def wait_for_words(server, *words, **options):
+    """Waits until all of them are in the log of a server."""
+    for said in words:
+        wait_until(lambda: said in server.log(), f"{said!r} in the log", **options)
+
+
 def free_port():
     """Never one twice: who got it may not listen on it yet."""
     while True:
