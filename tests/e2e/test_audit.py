@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import pytest
 from harness import audit, robot, wire
 from harness.clients import curl, s_client
-from harness.faulty import faulty_modules, faulty_sections
+from harness.faulty import faulty_modules, start_with, tokens
 from harness.load import Load
 from harness.pki import make_key
 from harness.process import run, wait_for_words, wait_until
@@ -109,8 +109,7 @@ def test_an_overtaken_signature_is_one_use_and_its_second_one_is_counted_apart(
     make_immured, token, stage, directory, keys
 ):
     modules, key = faulty_modules(stage, directory), keys["p256"]
-    immured = make_immured(faulty_sections(token, modules) + GRANTS).start()
-    wait_until(lambda: all(t["keys"] > 0 for t in immured.status()["tokens"]), "both tokens")
+    immured = start_with(make_immured, token, modules)
     modules[0].set("delay 800")
     uses = 0
     with wire.Connection(immured.socket) as connection:
@@ -119,7 +118,7 @@ def test_an_overtaken_signature_is_one_use_and_its_second_one_is_counted_apart(
             datagram = wire.request(wire.SIGN, TLS13, scheme=0x0403, key_id=key.id, request_id=uses)
             reply = connection.call(datagram)
             assert (reply.status, reply.request_id) == (wire.OK, uses)
-            idle = lambda: all(t["in_flight"] == 0 for t in immured.status()["tokens"])
+            idle = lambda: all(t["in_flight"] == t["waiting"] == 0 for t in tokens(immured).values())
             wait_until(idle, "the end of the slow call")
         connection.socket.settimeout(0.1)
         with pytest.raises(TimeoutError):  # the answer that lost is not sent

@@ -1,6 +1,5 @@
 """One of two tokens with the same keys fails in every way there is: no client notices."""
 
-import json
 import os
 import signal
 import socket
@@ -10,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from harness.faulty import faulty_modules, faulty_sections
+from harness.faulty import faulty_modules, start_with, tokens
 from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.pki import make_key
@@ -39,30 +38,6 @@ def modules(stage, directory):
 def cluster(make_immured, token, modules):
     """An immured with one token twice, by way of two modules."""
     return start_with(make_immured, token, modules)
-
-
-def start_with(make_immured, token, modules, env=None, lines=""):
-    sections = faulty_sections(token, modules, lines=lines)
-    immured = make_immured(sections + GRANTS, {"IMMURE_HSM_DELAY_MS": "2"} | (env or {}))
-    # A login rewrites the token's file, and a SoftHSM that reads it just then goes on with no
-    # token, or with one that lacks its label, its serial number or keys: then once more.
-    whole = lambda: all(f["label"] == token.label and f["serial"] for f in tokens(immured).values())
-    for _ in range(5):
-        immured.start()
-        try:
-            return wait_until(lambda: keys_are_known(immured) and whole() and immured, "tokens", 5)
-        except AssertionError:
-            immured.stop()
-    pytest.fail(f"SoftHSM does not find its token: {immured.log()}")
-
-
-def keys_are_known(immured):
-    return all(f["state"] == "ready" and f["keys"] > 0 for f in tokens(immured).values())
-
-
-def tokens(immured):
-    found = json.loads(immured.cli("status", "--json").stdout)["tokens"]
-    return {token["name"]: token for token in found}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +130,7 @@ def twins(stage, directory, authority, make_immured, modules):
         names = ("left", "right")
         found = [make_key(immured, authority, place, name, kind) for name in names]
         immured.stop()
-        return start_with(make_immured, token, modules[:count], token.env), found
+        return start_with(make_immured, token, modules[:count], env=token.env), found
 
     return make
 
@@ -293,7 +268,7 @@ def test_requests_wait_for_the_token_that_is_left_when_it_has_no_room(
     make_immured, token, modules, make_nginx, authority, keys, fault
 ):
     immured = start_with(
-        make_immured, token, modules, {"IMMURE_HSM_DELAY_MS": "20"}, "max-sessions = 2\n"
+        *(make_immured, token, modules), env={"IMMURE_HSM_DELAY_MS": "20"}, lines="max-sessions = 2\n"
     )
     served = keys["p256"], keys["rsa2048"]
     nginx = make_nginx(immured.socket)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness import robot, wire
 from harness.clients import connect, gnutls_cli, s_client
-from harness.faulty import faulty_modules, faulty_sections
+from harness.faulty import faulty_modules, start_with
 from harness.load import most_in_flight
 from harness.nginx import certificate_lines
 from harness.pki import make_key
@@ -285,8 +285,7 @@ def test_a_key_that_has_another_handle_is_found_again(make_immured, token, modul
 
 
 def test_what_one_token_cannot_decrypt_the_other_one_does(make_immured, token, modules, old, secret):
-    immured = make_immured(faulty_sections(token, modules) + DECRYPTING).start()
-    wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
+    immured = start_with(make_immured, token, modules, DECRYPTING)
     key = robot.PublicKey(old.public_key)
     for fault in ("fail 0x30 C_Decrypt", "hang C_Decrypt", "vanish"):
         modules[0].set(fault)

@@ -4,11 +4,13 @@ import os
 import signal
 
 import pytest
-from harness.faulty import faulty_modules
+from harness.faulty import faulty_modules, start_with, tokens
 from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.process import wait_until
-from test_faults import DEADLINE, start_with, tokens
+
+# The client's deadline, in seconds: what is slower has failed.
+DEADLINE = 2.0
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +30,7 @@ def serve(make_immured, token, modules, make_nginx, keys):
     def start(delay_ms=2, max_sessions=16):
         env = {"IMMURE_HSM_DELAY_MS": str(delay_ms)}
         lines = f"max-sessions = {max_sessions}\n"
-        immured = start_with(make_immured, token, modules, env, lines)
+        immured = start_with(make_immured, token, modules, env=env, lines=lines)
         nginx = make_nginx(immured.socket)
         nginx.configure((keys["p256"].host, certificate_lines(keys["p256"]))).start()
         return immured, nginx

@@ -54,8 +54,7 @@ def test_a_wrong_signature_is_never_sent_and_ends_the_use_of_its_token(
 def test_a_key_on_two_tokens_is_signed_with_by_the_one_that_does_it_right(
     make_immured, token, modules, keys
 ):
-    immured = make_immured(faulty_sections(token, modules) + GRANTS).start()
-    wait_until(lambda: immured.log().count(" keys found ") == 2, "both tokens")
+    immured = start_with(make_immured, token, modules)
     modules[0].set("wrong")
     replies = [sign(immured, keys["rsa2048"], b"message %d" % number) for number in range(10)]
     assert {reply.status for reply in replies} == {wire.OK}

@@ -2,7 +2,8 @@
 
 import shutil
 
-from .token import SOFTHSM
+from .process import wait_until
+from .token import GRANTS, SOFTHSM
 
 
 class FaultyModule:
@@ -36,3 +37,24 @@ def faulty_sections(token, modules, names=("one", "two"), lines=""):
         token.section(module=module.path).replace("[token soft]", f"[token {name}]") + lines
         for name, module in zip(names, modules)
     )
+
+
+def tokens(immured):
+    """What immured says of each token, by its name."""
+    return {token["name"]: token for token in immured.status()["tokens"]}
+
+
+def start_with(make_immured, token, modules, grants=GRANTS, env=None, lines=""):
+    """An immured that has the same token once a module, and knows its keys by way of each."""
+    sections = faulty_sections(token, modules, lines=lines)
+    immured = make_immured(sections + grants, {"IMMURE_HSM_DELAY_MS": "2"} | (env or {}))
+    # A login rewrites the token's file, and a SoftHSM that reads it just then goes on with no
+    # token, or with one that lacks its label, its serial number or keys: then once more.
+    whole = lambda f: f["state"] == "ready" and f["keys"] and f["label"] == token.label and f["serial"]
+    for _ in range(5):
+        immured.start()
+        try:
+            return wait_until(lambda: all(map(whole, tokens(immured).values())) and immured, "tokens", 5)
+        except AssertionError:
+            immured.stop()
+    raise AssertionError(f"SoftHSM does not find its token: {immured.log()}")
