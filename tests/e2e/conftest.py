@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from harness import results
+from harness.faulty import faulty_modules, start_with
 from harness.nginx import Nginx, certificate_lines, module_lines, no_module
 from harness.pki import KEY_TYPES, Authority, make_key
 from harness.process import run
@@ -127,6 +128,16 @@ def make_slow(make_immured, token, stage):
         return make_immured(section + GRANTS, {"IMMURE_HSM_DELAY_MS": str(delay_ms)}).start()
 
     return make
+
+
+@pytest.fixture
+def hanging(make_immured, token, stage, directory, keys):
+    """An immured whose token signs when `module` is cleared, and no sooner."""
+    (module,) = faulty_modules(stage, directory, ["one"])
+    immured = start_with(make_immured, token, [module])
+    module.set("hang")
+    yield SimpleNamespace(immured=immured, module=module, log=immured.log)
+    module.clear()  # or immured would not end
 
 
 @pytest.fixture(scope="session")

@@ -373,40 +373,49 @@ def test_a_reply_that_is_too_late_does_not_make_the_worker_spin(
         assert cpu_seconds(worker) - before < 0.2
 
 
+def wait_for_a_signature_under_way(immured):
+    wait_until(lambda: immured.token_status()["in_flight"] == 1, "a signature under way")
+
+
 def test_a_worker_leaves_no_connection_behind_whose_time_was_up_before_the_reply(
-    make_slow, make_nginx, keys, one_worker
+    hanging, make_nginx, keys, one_worker
 ):
-    slow, key = make_slow(2500), keys["p256"]
-    nginx = make_nginx(slow.socket, timeout_ms=5000).configure((key.host, certificate_lines(key)))
+    key = keys["p256"]
+    nginx = make_nginx(hanging.immured.socket, timeout_ms=60000)
+    nginx.configure((key.host, certificate_lines(key)))
     edit(nginx, ("access_log off;", "access_log off; client_header_timeout 1s;")).start()
     (worker,) = nginx.workers()
     with socket.create_connection(("127.0.0.1", nginx.port), timeout=10) as client:
         client.sendall(client_hello(key.host))
+        wait_for_a_signature_under_way(hanging.immured)
         time.sleep(1.2)
         nginx.reload()
         assert is_running(worker)
+        hanging.module.clear()
         client.recv(1)
     wait_until(lambda: not is_running(worker), "the end of the old worker")
     assert "open socket" not in nginx.log()
 
 
 def test_worker_shutdown_timeout_closes_handshakes_once_their_reply_is_there(
-    make_slow, make_nginx, authority, keys, one_worker
+    hanging, make_nginx, authority, keys, one_worker
 ):
-    slow, key = make_slow(2000), keys["p256"]
-    nginx = make_nginx(slow.socket, timeout_ms=5000).configure((key.host, certificate_lines(key)))
+    key = keys["p256"]
+    nginx = make_nginx(hanging.immured.socket, timeout_ms=60000)
+    nginx.configure((key.host, certificate_lines(key)))
     edit(nginx, ("user www-data", "worker_shutdown_timeout 1s; user www-data")).start()
     (worker,) = nginx.workers()
-    # One waits for its signature, one for the rest of the client's hello.
+    # One waits for the rest of the client's hello, one, accepted after it, for its signature.
     hello = client_hello(key.host)
     clients = [socket.create_connection(("127.0.0.1", nginx.port), timeout=10) for _ in range(2)]
-    clients[0].sendall(hello)
-    clients[1].sendall(hello[:50])
-    time.sleep(0.2)
+    clients[0].sendall(hello[:50])
+    clients[1].sendall(hello)
+    wait_for_a_signature_under_way(hanging.immured)
     nginx.reload()
-    assert clients[1].recv(1) == b""
+    assert clients[0].recv(1) == b""
     assert is_running(worker)
-    wait_until(lambda: not is_running(worker), "the end of the old worker", 4)
+    hanging.module.clear()
+    wait_until(lambda: not is_running(worker), "the end of the old worker", 12)
     for client in clients:
         client.close()
     assert "open socket" not in nginx.log() and "signal 11" not in nginx.log()
