@@ -19,7 +19,7 @@ TOKENS = ("one", "two")
 SESSIONS = 8
 RATE = 80
 THREADS = 16
-# Whatever a handshake waits for, it is given up after this: nginx's immure_timeout.
+# Whatever a handshake waits for, it is given up after this many seconds: nginx's immure_timeout.
 DEADLINE = 2.0
 # A fault's end is followed by this much rest, at least.
 REST = 1.0
@@ -69,10 +69,15 @@ def process_use(pid):
 class Soak:
     """with Soak(...) as soak: soak.run(seconds); then soak_report.report_of(soak)"""
 
-    def __init__(self, stage, authority, directory, seed, faults=FAULTS):
+    def __init__(
+        self, stage, authority, directory, seed, faults=FAULTS,
+        deadline=DEADLINE, recovery_leeway=RECOVERY_LEEWAY,
+    ):
         self.stage, self.authority, self.directory = stage, authority, directory
         self.random = random.Random(seed)
         self.faults = faults
+        self.deadline = deadline
+        self.recovery_max = RECOVERY + recovery_leeway
         self.events, self.first_use, self.last_use = [], {}, {}
         self.rotations = self.log_seen = 0
         self.modules = faulty_modules(stage, directory, TOKENS)
@@ -106,8 +111,7 @@ class Soak:
         keys = [make_shared_key(self, n, f"{n}.immure.test", *algorithm) for n, algorithm in names]
         self.rotated_key, self.rotated_host = keys[-1], keys[-1].host
         conf = self.stage.write_openssl_conf(self.directory / "nginx.cnf", self.immured.socket)
-        timeout = int(DEADLINE * 1000)
-        lines = module_lines(self.stage, self.immured.socket, timeout)
+        lines = module_lines(self.stage, self.immured.socket, int(self.deadline * 1000))
         self.nginx = Nginx(self.stage, self.directory / "nginx", conf, lines)
         self.nginx.configure(*((key.host, certificate_lines(key)) for key in keys)).start()
         self.load = Load(

@@ -2,7 +2,7 @@
 
 import json
 
-from .soak import BOUNDS, DEADLINE, RECOVERY, RECOVERY_LEEWAY, SESSIONS
+from .soak import BOUNDS, SESSIONS
 
 COLUMNS = ("fault", "times", "handshakes", "failed", "slowest s", "recovery s")
 # A failed handshake tells its client when the deadline has passed, on a busy machine a bit later.
@@ -15,27 +15,27 @@ def handshakes_of(soak, event, following):
     return [h for h in soak.load.handshakes if event.begin <= h.start + h.taken < until]
 
 
-def late_failures(event, handshakes):
+def late_failures(soak, event, handshakes):
     """Failures that there is no excuse for."""
-    excused_until = event.end + RECOVERY + RECOVERY_LEEWAY
+    excused_until = event.end + soak.recovery_max
     return [
         h for h in handshakes
         if h.failure and (event.fault.one_left or h.start > excused_until)
     ]
 
 
-def judge(event, handshakes):
+def judge(soak, event, handshakes):
     """What is wrong with one event, in words."""
-    limit = DEADLINE if event.fault.one_left else DEADLINE + FAILURE_LEEWAY
+    limit = soak.deadline if event.fault.one_left else soak.deadline + FAILURE_LEEWAY
     slowest = max((h.taken for h in handshakes), default=0)
-    failed = late_failures(event, handshakes)
+    failed = late_failures(soak, event, handshakes)
     if not handshakes:
         yield "no handshake was made"
     if failed:
         yield f"{len(failed)} handshakes failed, such as {failed[0].failure}"
     if slowest > limit:
         yield f"a handshake took {slowest:.2f} s"
-    if event.recovery > RECOVERY + RECOVERY_LEEWAY:
+    if event.recovery > soak.recovery_max:
         yield f"recovery took {event.recovery:.2f} s"
 
 
@@ -54,7 +54,7 @@ def rows_and_problems(soak):
         handshakes = handshakes_of(soak, event, following)
         row = rows.setdefault(name, dict.fromkeys(COLUMNS, 0) | {"fault": name})
         add_event(row, event, handshakes)
-        problems += [f"{name}: {problem}" for problem in judge(event, handshakes)]
+        problems += [f"{name}: {problem}" for problem in judge(soak, event, handshakes)]
     return [rows[fault.name] for fault in soak.faults if fault.name in rows], problems
 
 
