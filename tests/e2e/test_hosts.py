@@ -6,15 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.apache import APACHE, Apache, one_process
 from harness.clients import curl, s_client
+from harness.faulty import faulty_modules
 from harness.haproxy import HAPROXY, Haproxy
 from harness.load import handshakes, leave_in_the_middle, many_handshakes, most_in_flight
 from harness.process import descriptors, wait_until
 from harness.server import sites
+from harness.token import GRANTS
 
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
 SLOW_MS = 300
 # A connection to immured that HAProxy's threads keep: a socket, a timer and what watches both.
 DESCRIPTORS_EACH = 3
+# How long the provider waits for a signature: longer than any machine is busy.
+TIMEOUT_MS = 20000
 # One for each request that was under way at a time; far fewer than there are handshakes.
 CONNECTIONS_MAX = 600
 
@@ -29,7 +33,7 @@ def start(stage, directory):
     started = []
 
     def start(immured, make):
-        conf = stage.write_openssl_conf(directory / "host.cnf", immured.socket)
+        conf = stage.write_openssl_conf(directory / "host.cnf", immured.socket, timeout_ms=TIMEOUT_MS)
         started.append(make(directory / "host", stage.host_env(conf)))
         return started[-1].start()
 
@@ -82,7 +86,7 @@ def test_haproxy_under_load_fails_no_handshake_while_clients_leave(make_slow, st
         assert (full.result()["handshakes"], full.result()["failed"]) == (5000, 0), full.result()
     assert haproxy.is_up(), haproxy.log()
     wait_until(lambda: descriptors_besides(haproxy, hsm) <= before, f"no more than {before} descriptors")
-    assert hsm.token_status()["in_flight"] == 0
+    wait_until(lambda: hsm.token_status()["in_flight"] == 0, "the end of what was under way")
 
 
 @needs(APACHE)
@@ -97,10 +101,21 @@ def test_apache_serves_with_a_reference_in_place_of_the_key(immured, start, auth
 
 
 @needs(APACHE)
-def test_apaches_threads_sign_at_the_same_time(make_slow, start, authority, keys):
-    slow, key, threads = make_slow(SLOW_MS), keys["p256"], 12
+def test_apaches_threads_sign_at_the_same_time(
+    stage, directory, token, make_immured, start, authority, keys
+):
+    (module,), key, threads = faulty_modules(stage, directory, ["hsm"]), keys["p256"], 12
+    immured = make_immured(token.section(module.path) + GRANTS).start()
     limits = one_process(threads + 4)
-    make = lambda directory, env: Apache(directory, env, sites(key), limits=limits)
-    apache = start(slow, make)
-    work = lambda: many_handshakes(authority, apache.port, key.host, threads)
-    assert most_in_flight(slow, work) == threads, "one of them waited for another"
+    apache = start(
+        immured, lambda directory, env: Apache(directory, env, sites(key), limits=limits)
+    )
+    module.set("hang C_Sign")
+    with ThreadPoolExecutor(1) as pool:
+        shaking = pool.submit(many_handshakes, authority, apache.port, key.host, threads)
+        try:
+            all_sign = lambda: immured.token_status()["in_flight"] == threads
+            wait_until(all_sign, "all of them at the token: one waits for another", timeout=15)
+        finally:
+            module.clear()
+        shaking.result()
