@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from harness.document import PROJECT, anchors, blocks, documents, links
+from harness.process import wait_until
 from harness.throwaway import Throwaway
 
 README, GUIDES = PROJECT / "README.md", PROJECT / "doc/guides"
@@ -118,6 +119,12 @@ def is_served(system):
     return system.run(GET).text == "0"
 
 
+def stop(system, command):
+    """Returns when the next server can have the port."""
+    system.run(command)
+    wait_until(lambda: ":443 " not in system.run("ss -ltn").text, "port 443 to be free")
+
+
 @pytest.mark.slow
 def test_readme_steps(system):
     """Its lines for nginx are those of the guide, which is followed below."""
@@ -130,7 +137,7 @@ def test_nginx_guide(system):
     assert is_served(system)
     system.run("nginx -s reload; sleep 1")
     assert is_served(system)
-    system.run("nginx -s stop; sleep 1")
+    stop(system, "nginx -s stop")
 
 
 @pytest.mark.slow
@@ -139,7 +146,7 @@ def test_apache_guide(system):
     system.run("sed -i 's/^Listen 80$//' /etc/apache2/ports.conf")
     follow(system, GUIDES / "apache.md")
     assert is_served(system)
-    system.run("apachectl stop; sleep 1")
+    stop(system, "apachectl stop")
 
 
 @pytest.mark.slow
@@ -155,7 +162,7 @@ def test_haproxy_guide(system):
     follow(system, GUIDES / "haproxy.md")
     assert is_served(system)
     assert system.run(SERIAL).text == system.run(SERIAL_2027).text, "the new key is not in use"
-    system.run("kill $(cat /run/haproxy.pid); sleep 1")
+    stop(system, "kill $(cat /run/haproxy.pid)")
 
 
 def start_acme_server(system):
@@ -202,4 +209,4 @@ def test_certificates_guide(system):
     for path in (f"lego/certificates/{name}.crt", f"dehydrated/certs/{name}/cert.pem"):
         assert system.run(f"openssl x509 -in /var/lib/{path} -noout -pubkey").text == key
     certify(system, "www")
-    system.run("nginx -s stop; sleep 1")
+    stop(system, "nginx -s stop")

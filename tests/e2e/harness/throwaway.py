@@ -34,8 +34,9 @@ daemon-reload) ;;
 "enable --now immured.socket immured.service")
     install -d -o immure /run/immure /var/log/immure
     setsid runuser -u immure -- immured >/var/log/immured.log 2>&1 </dev/null &
+    # A SoftHSM login rewrites a file, and the next command would not find the token just then.
     for _ in $(seq 200); do
-        immure status >/dev/null 2>&1 && exit 0
+        immure status --json 2>/dev/null | grep -q '"state": "ready"' && exit 0
         sleep 0.1
     done
     exit 1 ;;
