@@ -108,13 +108,14 @@ def wait_for_hello_done(stream):
 def answer(port, host, ciphertext, finishes=True, timeout=10):
     """What the server answers to a ClientKeyExchange, and, if the client `finishes`, to a Finished
     that cannot be right: its records, then "closed", "reset", or "nothing" at the time-out."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         stream = connection.makefile("rb")
         connection.sendall(record(HANDSHAKE, client_hello(host)))
         wait_for_hello_done(stream)
         sent = record(HANDSHAKE, message(16, vector(2, ciphertext)))
         if finishes:
             sent += record(CHANGE_CIPHER_SPEC, b"\x01") + record(HANDSHAKE, b"\x16" * 40)
+        connection.settimeout(timeout)
         connection.sendall(sent)
         answers = []
         try:
