@@ -142,11 +142,17 @@ def make_confined(stage, directory, token):
         daemon.stop()
 
 
+def reload(immured):
+    """Returns when the worker before is gone as well."""
+    immured.reload()
+    wait_until(lambda: "in place of the one before" in immured.log(), "the reload")
+    wait_until(lambda: len(immured.workers()) == 1, "the old worker's end")
+
+
 def test_without_seccomp_immured_says_so_once_and_works(make_confined, keys, sign):
     immured = make_confined("--no-seccomp").start()
     sign(immured, keys["p256"])
-    immured.reload()
-    wait_until(lambda: "in place of the one before" in immured.log(), "the reload")
+    reload(immured)
     sign(immured, keys["p256"])
     assert immured.log().count("no seccomp filter, so libraries may make any system call") == 1
     assert {filters(pid) for pid in processes(immured)} == {filters("self") + 1}  # the test's own
@@ -253,8 +259,7 @@ def test_in_the_units_sandbox_softhsm_signs(stage, directory, token, keys, sign)
         immured.start()
         for key_type in ("p256", "rsa2048"):
             sign(immured, keys[key_type])
-        immured.reload()
-        wait_until(lambda: "in place of the one before" in immured.log(), "the reload")
+        reload(immured)
         sign(immured, keys["p256"])
         for pid in processes(immured):
             status = status_of(pid)

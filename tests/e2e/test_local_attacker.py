@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import wire
 from harness.messages import RSA_PKCS1, Messages
-from harness.process import run, wait_until
+from harness.process import is_running, run, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, as_daemon, as_user
 
@@ -212,6 +212,8 @@ def test_immured_leaves_no_core_file_when_it_crashes(make_immured, dump_director
     (worker,) = immured.workers()
     os.kill(worker, sent)
     wait_until(lambda: set(immured.workers()) - {worker}, "a new worker")
+    workers = immured.workers()
     immured.process.send_signal(sent)
     assert immured.process.wait(10) == -sent
+    wait_until(lambda: not any(map(is_running, workers)), "the end of its worker")
     assert core_files(dump_directory) == []

@@ -72,10 +72,16 @@ def vault(stage, place, authority):
 def search_all(host_program, vault):
     """Searches each process for every secret; the findings of all."""
 
+    def search_one(pid, forms):
+        """Once more when something could not be read: memory may be given back meanwhile."""
+        program = host_program("find_secrets")
+        image = search(program, pid, forms)
+        return image if image.skipped <= UNREADABLE else search(program, pid, forms)
+
     def search_all(pids, forms=None):
         findings = []
         for pid in pids:
-            image = search(host_program("find_secrets"), pid, forms or vault.key_forms | vault.pin_forms)
+            image = search_one(pid, forms or vault.key_forms | vault.pin_forms)
             print(f"pid {pid}: {image.bytes / 2**20:.1f} MiB searched, but {sorted(image.skipped)}")
             assert image.skipped <= UNREADABLE
             findings += image.findings
