@@ -27,7 +27,7 @@ def run(*command, env=None, input="", timeout=60, status=0, cwd=None):
     return result
 
 
-def wait_until(condition, what, timeout=10):
+def wait_until(condition, what, timeout=30):
     """Returns what `condition()` returns as soon as it is true."""
     deadline = time.monotonic() + timeout
     while True:

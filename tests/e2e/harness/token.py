@@ -199,7 +199,7 @@ class ActivatedImmured(Immured):
         self.listener.close()
 
 
-def end_child(process, timeout=10):
+def end_child(process, timeout=15):
     """SIGTERM to a child of ours; True when that was enough."""
     process.terminate()
     try:
