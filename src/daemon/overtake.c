@@ -147,7 +147,8 @@ static void look_at_call(struct worker *worker, struct call *call)
     if (call->request != NULL && !call->overtaken) {
         struct token_keeper *keeper = worker->keepers[call->token];
         uint64_t taken = clock_now_ms() - call->since;
-        if (taken > token_keeper_patience(keeper)) {
+        bool searches = call->request->wire.operation == WIRE_FIND_KEY;
+        if (taken > token_keeper_patience(keeper, searches)) {
             token_keeper_set_slow(keeper, taken);
             overtake(worker, call);
         }

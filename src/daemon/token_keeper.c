@@ -677,8 +677,10 @@ void token_keeper_condemn(struct token_keeper *keeper, uint64_t epoch,
     (void)lose(keeper, epoch, true, problem); /* the keeper's thread logs it */
 }
 
-uint64_t token_keeper_patience(struct token_keeper *keeper)
+uint64_t token_keeper_patience(struct token_keeper *keeper, bool searches)
 {
+    if (searches) /* several calls, and on many devices slow ones */
+        return PATIENCE_MAX_MS;
     pthread_mutex_lock(&keeper->lock);
     uint64_t patience = PATIENCE_UNKNOWN_MS;
     if (keeper->latency.total >= PATIENCE_CALLS_MIN)

@@ -108,8 +108,8 @@ struct token_keeper_glance token_keeper_glance(struct token_keeper *keeper) MUST
 
 /* --- For overtake.c --- */
 
-/* How many milliseconds a call may take before it is taken to hang. */
-uint64_t token_keeper_patience(struct token_keeper *keeper) MUST_USE;
+/* How many milliseconds a call, or a search for a key, may take before it is taken to hang. */
+uint64_t token_keeper_patience(struct token_keeper *keeper, bool searches) MUST_USE;
 
 /* A call has been under way for so long, which is too long. */
 void token_keeper_set_slow(struct token_keeper *keeper, uint64_t milliseconds);

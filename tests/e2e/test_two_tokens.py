@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from harness import wire
 from harness.faulty import faulty_modules, start_with, tokens
 from harness.load import Load
 from harness.nginx import certificate_lines
@@ -133,6 +134,19 @@ def test_a_worker_serves_as_soon_as_one_is_up(serve, make_load, modules, absent,
         load.check()
         assert load.slowest < DEADLINE, str(load)
         modules[absent].clear()
+
+
+def test_a_search_may_take_longer_than_a_signature(serve, make_load, modules):
+    immured, nginx = serve()
+    with make_load(nginx, 8) as load:
+        load.wait_for(100)  # so many that its patience is measured
+    before = immured.log().count("a call has taken")
+    modules[0].set("delay 200 C_FindObjectsInit")
+    with wire.Connection(immured.socket) as connection:
+        found = connection.call(wire.request(wire.FIND_KEY, b"\x01no such key"))
+        assert found.status == wire.KEY_NOT_FOUND
+    modules[0].clear()
+    assert immured.log().count("a call has taken") == before
 
 
 def test_keys_are_looked_up_where_there_is_room_by_and_by(serve, make_load, modules):
