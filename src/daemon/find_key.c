@@ -276,9 +276,7 @@ static bool answer_from_keyring(struct search *search)
         !keyring_name(worker->keyring, search->wanted_id, name) || !may_look(request, name))
         return false;
     for (size_t i = 0; i < worker->config->token_count; i++) {
-        /* A client asks again after a token that hangs did not answer: then others may have it. */
-        if (token_keeper_has_epoch(worker->keepers[i], key.places[i].epoch) &&
-            !token_keeper_glance(worker->keepers[i]).slow)
+        if (token_keeper_has_epoch(worker->keepers[i], key.places[i].epoch))
             return encode_reference(search, search->query.spki, search->query.spki_size, name,
                                     NULL);
     }

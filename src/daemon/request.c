@@ -162,16 +162,16 @@ static void reply(struct request *request, enum wire_status status)
 
 /*
  * Whether the client has no use for it: another answer to the request was first, or what was to
- * overtake a slow call failed and leaves the answer to that one. A client that is to ask again
- * does so at once, and is given to another token than the slow one.
+ * overtake a slow call failed and leaves the answer to that one. But a device that throttles is to
+ * be asked again, soon.
  */
 static bool is_late(const struct request *request, enum wire_status status)
 {
     struct race *race = request_race(request);
     if (race == NULL)
         return false;
-    bool failed = status != WIRE_OK && status != WIRE_BUSY && status != WIRE_UNKNOWN_KEY;
-    if (request->passed_over != 0 && failed)
+    bool throttled = status == WIRE_BUSY && request->full == NULL;
+    if (request->passed_over != 0 && status != WIRE_OK && !throttled)
         return true;
     return atomic_exchange(&race->answered, true);
 }
