@@ -242,7 +242,8 @@ def sign(stage, openssl_conf, authority, directory):
         message, signature = directory / "message", directory / "signature"
         message.write_text("signed by a token")
         env = stage.host_env(openssl_conf)
-        conf = stage.write_openssl_conf(directory / "sign.cnf", immured.socket)
+        # With time for an immured that is just starting, on a busy machine.
+        conf = stage.write_openssl_conf(directory / "sign.cnf", immured.socket, timeout_ms=20000)
         env["OPENSSL_CONF"] = str(conf)
         run("openssl", "dgst", "-sha256", "-sign", key.reference, "-out", signature, message, env=env)
         verify = ("dgst", "-sha256", "-verify", key.public_key, "-signature", signature, message)

@@ -67,6 +67,12 @@ def active_connections(authority, nginx, host):
     return int(re.search(r"Active connections: (\d+)", text)[1]) - 1
 
 
+def wait_for_idle(authority, hsm, nginx, host):
+    """Until all connections of clients have ended, and all that they asked for."""
+    wait_until(lambda: hsm.token_status()["in_flight"] == 0, "the end of the signatures")
+    wait_until(lambda: active_connections(authority, nginx, host) == 0, "the end of the connections")
+
+
 @pytest.mark.parametrize(
     "full, aborted, kib, kib_aborted",
     [
@@ -85,18 +91,19 @@ def test_handshakes_leave_nothing_behind(
     load = lambda **options: handshakes(nginx.port, host, clients=64, **options)
     load(count=full // 20)
     load(count=aborted, abort="mixed")
+    wait_for_idle(authority, hsm, nginx, host)
 
     remains = Remains({"nginx": nginx.workers(), "immured": children(hsm.process.pid)})
     done = load(count=full)
     assert (done["handshakes"], done["failed"]) == (full, 0), done
     remains.check(kib)
+    wait_for_idle(authority, hsm, nginx, host)
 
     remains = Remains(remains.programs)
     assert load(count=aborted, abort="mixed")["aborted"] == aborted
     remains.check(kib_aborted)
 
-    assert active_connections(authority, nginx, host) == 0
-    assert hsm.token_status()["in_flight"] == 0
+    wait_for_idle(authority, hsm, nginx, host)
     assert nginx.workers() == remains.programs["nginx"]
     assert "[alert]" not in nginx.log()
 
@@ -105,10 +112,11 @@ def test_handshakes_leave_nothing_behind(
 def test_clients_that_time_out_while_their_signatures_are_pending_leave_nothing_behind(
     make_slow, start, keys
 ):
-    hsm, host = make_slow(300, "max-sessions = 256"), keys["p256"].host
+    hsm, host = make_slow(1000, "max-sessions = 256"), keys["p256"].host
     nginx = start(hsm, lines="client_header_timeout 50ms;")
     load = lambda count: handshakes(nginx.port, host, clients=256, count=count)
     load(512)
+    wait_until(lambda: hsm.token_status()["in_flight"] == 0, "the end of the signatures")
     remains = Remains({"nginx": nginx.workers()})
     load(2048)
     remains.check(KIB_AFTER_2_000_TIMED_OUT)

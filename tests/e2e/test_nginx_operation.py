@@ -21,7 +21,7 @@ def test_nginx_started_before_immured_serves_when_immured_is_up(
     make_immured, make_nginx, keys, authority
 ):
     immured, key = make_immured(), keys["p256"]
-    nginx = make_nginx(immured.socket, timeout_ms=300)
+    nginx = make_nginx(immured.socket, timeout_ms=2000)
     nginx.configure((key.host, certificate_lines(key))).start()
     curl(authority, nginx.port, key.host, status=35)
     wait_for_words(nginx, str(immured.socket), "handshak")
@@ -69,7 +69,8 @@ def test_binary_upgrade_under_load_fails_no_handshake(own, authority):
         load.check()
 
 
-def test_immureds_worker_killed_under_load_fails_no_handshake(own, authority):
+def test_immureds_worker_killed_under_load_fails_no_handshake(make_own, authority):
+    own = make_own(timeout_ms=10000)
     with Load(authority, own.nginx.port, own.hosts) as load:
         for _ in range(3):
             victim = wait_until(own.immured.workers, "immured's worker")[0]
@@ -79,7 +80,8 @@ def test_immureds_worker_killed_under_load_fails_no_handshake(own, authority):
         load.check()
 
 
-def test_reloads_of_immured_under_load_fail_no_handshake(own, authority):
+def test_reloads_of_immured_under_load_fail_no_handshake(make_own, authority):
+    own = make_own(timeout_ms=10000)
     with Load(authority, own.nginx.port, own.hosts) as load:
         for _ in range(5):
             before = set(own.immured.workers())

@@ -42,7 +42,7 @@ def test_an_upgrade_of_the_binary_with_the_socket_kept_fails_no_handshake(
     activated, make_nginx, authority, keys
 ):
     served = [keys["p256"], keys["rsa2048"]]
-    nginx = make_nginx(activated.socket)
+    nginx = make_nginx(activated.socket, timeout_ms=10000)
     nginx.configure(*((key.host, certificate_lines(key)) for key in served)).start()
     binary = activated.stage.immured
     with Load(authority, nginx.port, [key.host for key in served]) as load:
