@@ -194,10 +194,10 @@ static void count(const struct request *request, enum wire_status status)
         atomic_fetch_add_explicit(&worker->refusals[request->rule], 1, memory_order_relaxed);
 }
 
-/* The client asks again. Where two tokens have the request, the other may still answer it. */
+/* The client asks again, and that counts. Of a race just one answer gets here. */
 static void give_use_back(const struct request *request, enum wire_status status)
 {
-    if ((status == WIRE_BUSY || status == WIRE_UNKNOWN_KEY) && request_race(request) == NULL)
+    if (status == WIRE_BUSY || status == WIRE_UNKNOWN_KEY)
         grant_meter_give_back(&request->counted);
 }
 

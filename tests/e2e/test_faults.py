@@ -15,6 +15,7 @@ from harness.nginx import certificate_lines
 from harness.pki import make_key
 from harness.process import wait_for_words, wait_until
 from harness.token import GRANTS, PIN, SoftToken, write_private
+from harness.wire import BUSY, ECDSA_SHA256, OK, SIGN, Connection, request
 
 # The deadline of a request for a signature, in seconds; what is later fails the handshake.
 DEADLINE = 2.0
@@ -243,6 +244,31 @@ def test_a_token_whose_call_hung_and_then_failed_is_tried_again(
         load.wait_for(50)
         assert tokens(cluster)["one"]["signatures"] > before
         load.check()
+
+
+def test_what_two_tokens_are_asked_for_and_is_made_again_is_one_use(cluster, modules, keys):
+    modules = dict(zip(("one", "two"), modules))
+    found = lambda member: {name: token[member] for name, token in tokens(cluster).items()}
+    uses = lambda: {grant["name"]: grant["uses"] for grant in cluster.status()["grants"]}
+    sign = request(SIGN, b"x", scheme=ECDSA_SHA256, key_id=keys["p256"].id, deadline_ms=20000)
+    with Connection(cluster.socket) as connection:
+        assert connection.call(sign).status == OK
+        # The next one is for the token that has rested, and hangs there until it is overtaken.
+        second, first = sorted(modules, key=found("signatures").get, reverse=True)
+        for module in modules.values():
+            module.set("hang")
+        connection.send(sign)
+        wait_until(lambda: found("in_flight") == {"one": 1, "two": 1}, "the second call")
+        # The first call fails, and so does the next try; only then does the second one end.
+        modules[second].set("hang", "fail 0x06 C_SignInit")  # CKR_FUNCTION_FAILED
+        modules[first].set("fail 0x06")
+        assert connection.receive().status == BUSY
+        assert uses() == {"nginx": 0, "operator": 1}
+        for module in modules.values():
+            module.clear()
+        wait_until(lambda: found("in_flight") == {"one": 0, "two": 0}, "the end of the calls")
+        assert connection.call(sign).status == OK
+    assert uses() == {"nginx": 0, "operator": 2}
 
 
 def test_a_device_that_throttles_is_asked_again(
