@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from harness.clients import connect, curl, get, s_client, tls_version
 from harness.nginx import STREAM, certificate_lines
-from harness.process import free_port, wait_until
+from harness.process import free_port, wait_for_words
 
 # Enough to tell a signature that was waited for from what is done in no time.
 DELAY_MS = 50
@@ -149,7 +149,7 @@ def test_stream_verifies_client_certificates(configure, authority, keys, visitor
     with connect(port, key.host, context) as connection:
         received = connection.recv(100)
     assert received == (b"streamed CN=visitor" if sends == "good" else b"")
-    wait_until(lambda: CLIENT_CERTIFICATES[sends][1] in nginx.log(), "what nginx says of it")
+    wait_for_words(nginx, CLIENT_CERTIFICATES[sends][1])
     assert "[alert]" not in nginx.log()
 
 
@@ -182,7 +182,7 @@ def test_handshakes_for_unknown_names_are_rejected(configure, authority, keys, v
     key = keys["p256"]
     nginx = configure(("_", "ssl_reject_handshake on;"), (key.host, certificate_lines(key))).start()
     assert "unrecognized name" in fetch(authority, nginx, "unknown.test", version, status=35)
-    wait_until(lambda: "handshake rejected" in nginx.log(), "what the log says")
+    wait_for_words(nginx, "handshake rejected")
     fetch(authority, nginx, key.host, version)
     check_asynchronous(nginx, key)
 

@@ -10,7 +10,7 @@ import pytest
 from harness.clients import curl, handshake
 from harness.load import Load, leave_in_the_middle, many_handshakes, most_in_flight
 from harness.nginx import STREAM, certificate_lines
-from harness.process import descriptors, free_port, wait_until
+from harness.process import descriptors, free_port, wait_for_words, wait_until
 
 # Long enough for several handshakes to be under way at once, whatever the machine is doing.
 SLOW_MS = 300
@@ -65,7 +65,7 @@ def test_other_connections_are_served_while_immured_is_away(
                 assert not other.done()
                 with pytest.raises(OSError):
                     other.result()
-    wait_until(lambda: str(immured.socket) in nginx.log(), "what the log says")
+    wait_for_words(nginx, str(immured.socket))
     immured.start()
     curl(authority, nginx.port, key.host)
 

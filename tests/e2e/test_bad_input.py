@@ -14,7 +14,7 @@ from harness.clients import curl
 from harness.load import Load
 from harness.nginx import certificate_lines
 from harness.pki import make_key
-from harness.process import run, wait_until
+from harness.process import run, wait_for_words, wait_until
 from harness.token import DAEMON_USER, GRANTS, PIN, as_daemon, write_private
 
 NOT_A_MODULE = "/lib/x86_64-linux-gnu/libc.so.6"
@@ -31,7 +31,7 @@ def test_a_user_without_a_grant_is_refused_and_named(make_immured, make_nginx, t
     immured, key = make_immured(token.section() + grants).start(), keys["p256"]
     nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
     curl(authority, nginx.port, key.host, status=35)
-    wait_until(lambda: "not granted" in nginx.log(), "what the log says")
+    wait_for_words(nginx, "not granted")
     refusal = next(line for line in immured.log().splitlines() if "not granted" in line)
     assert "www-data" in refusal or f"uid {pwd_uid('www-data')}" in refusal
     assert key.name in refusal or key.id.hex()[:8] in refusal

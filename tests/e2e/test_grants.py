@@ -11,7 +11,7 @@ from harness import wire
 from harness.clients import curl, s_client
 from harness.faulty import faulty_modules
 from harness.nginx import certificate_lines
-from harness.process import run, wait_until
+from harness.process import run, wait_for_words
 
 CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
 
@@ -77,7 +77,7 @@ def test_only_the_processes_of_a_unit_get_its_grant(line, make_immured, make_ngi
         curl(authority, nginx.port, key.host)
         curl(authority, other.port, key.host, status=35)
     assert refusals(immured) == {"grant": 1}
-    wait_until(lambda: "rule grant" in other.log(), "what the log says")
+    wait_for_words(other, "rule grant")
     assert "not granted" not in nginx.log()
 
 
@@ -113,7 +113,7 @@ def test_a_rate_raises_an_alarm_and_by_choice_refuses(
     assert "3 of 8 uses of grant web were beyond its rate" in immured.cli("status").text
     if over_rate == "refuse":
         assert refusals(immured) == {"rate": 3}
-        wait_until(lambda: "over rate: user www-data" in nginx.log() and "rule rate" in nginx.log(), "what the log says")
+        wait_for_words(nginx, "over rate: user www-data", "rule rate")
 
 
 def uses(immured, grant):
@@ -251,7 +251,7 @@ def test_dhe_is_signed_if_granted_and_in_a_well_known_group(
     else:
         s_client(authority, nginx.port, key.host, *suite, status=1)
         assert refusals(immured) == {rule: 1}
-        wait_until(lambda: f"rule {rule}" in nginx.log(), "what the log says")
+        wait_for_words(nginx, f"rule {rule}")
     curl(authority, nginx.port, key.host, "--tls-max", "1.2")  # by ECDHE, as ever
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness import wire
 from harness.der import element
 from harness.messages import CLIENT, RSA_PKCS1, Messages
-from harness.process import run, wait_until
+from harness.process import run, wait_for_words
 from harness.stage import REPOSITORY
 from harness.token import as_daemon, write_private
 
@@ -246,7 +246,7 @@ def test_bad_usage_is_refused(make_immured, word):
 def test_a_file_without_a_pin_is_refused_at_the_login(make_immured, token, directory, pin):
     pin_file = write_private(directory / "pin", pin)
     immured = make_immured(token.section(pin_file=pin_file)).start()
-    wait_until(lambda: f"the first line of {pin_file} must be the PIN" in immured.log(), "what the log says")
+    wait_for_words(immured, f"the first line of {pin_file} must be the PIN")
 
 
 @pytest.mark.parametrize("where", [None, "{0}"], ids=["no credentials", "not this one"])
@@ -254,7 +254,7 @@ def test_a_credential_that_systemd_has_not_passed_is_named(make_immured, token, 
     section = token.section().replace(f"pin-file = {token.pin_file}", "pin-credential = absent")
     env = {"CREDENTIALS_DIRECTORY": where.format(directory)} if where else {}
     immured = make_immured(section, env).start()
-    wait_until(lambda: "LoadCredential=absent:" in immured.log(), "what the log says")
+    wait_for_words(immured, "LoadCredential=absent:")
 
 
 def test_a_user_with_too_many_connections_is_turned_away_and_others_are_not(make_immured):
@@ -265,7 +265,7 @@ def test_a_user_with_too_many_connections_is_turned_away_and_others_are_not(make
         assert one_more.call(wire.request(wire.STATUS)) is None
     with wire.Connection(immured.socket) as operator:
         assert operator.call(wire.request(wire.STATUS)).status == wire.OK
-    wait_until(lambda: f"more than {CONNECTIONS_USER_MAX} connections of one user" in immured.log(), "what the log says")
+    wait_for_words(immured, f"more than {CONNECTIONS_USER_MAX} connections of one user")
     for connection in connections:
         connection.socket.close()
 
