@@ -44,8 +44,9 @@ def pytest_runtest_makereport(item):
     results.note(item, report)
     if report.failed:
         for name, fixture in getattr(item, "funcargs", {}).items():
-            if hasattr(fixture, "log"):
-                report.sections.append((f"log of {name}", fixture.log()[-6000:]))
+            for part in fixture if isinstance(fixture, tuple) else (fixture,):
+                if hasattr(part, "log"):
+                    report.sections.append((f"log of {name}", part.log()[-6000:]))
 
 
 def pytest_sessionfinish(session):

@@ -15,10 +15,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Backend(ThreadingHTTPServer):
+    request_queue_size = 1024  # a connection that finds no room comes again after a second
+
+
 @contextmanager
 def backend():
     """Its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Backend(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.server_address[1]

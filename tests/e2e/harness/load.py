@@ -16,6 +16,8 @@ from .stage import BUILD
 
 # A handshake that has to wait for a new immured takes its time, but never as long as this.
 HANDSHAKE_TIMEOUT = 15
+# Seconds; who is refused at once and comes again at once takes the CPU from what is to serve it.
+AFTER_FAILURE = 0.02
 
 
 # When it began (time.monotonic()), how many seconds it took, and why it failed, or None.
@@ -95,10 +97,12 @@ class Load:
                 self.idle.release()
                 self.may_run.wait()
                 continue
-            self._handshake(self.hosts[number % len(self.hosts)])
+            if not self._handshake(self.hosts[number % len(self.hosts)]):
+                self.ended.wait(AFTER_FAILURE)
             number += 1
 
     def _handshake(self, host):
+        """Whether it ended well."""
         start, failure = time.monotonic(), None
         try:
             address = ("127.0.0.1", self.port)
@@ -114,6 +118,7 @@ class Load:
             else:
                 self.succeeded += 1
                 self.slowest = max(self.slowest, taken)
+        return failure is None
 
 
 def many_handshakes(authority, port, host, count=12):
