@@ -118,13 +118,17 @@ def test_handshakes_with_two_libraries(running, server, authority, keys, key_typ
 def served_certificate(authority, port, host):
     """None where there is none at the moment; that is a failure of the load's, not of this."""
     context = ssl.create_default_context(cafile=authority.certificate)
-    with suppress(OSError), connect(port, host, context) as connection:
+    with suppress(OSError), connect(port, host, context, timeout=2) as connection:
         return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
 
 
-def wait_for_certificate(authority, port, site):
+def wait_for_certificate(authority, server, site):
     new = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(site.certificate.read_text()))
-    serves_it = lambda: served_certificate(authority, port, site.host) == new
+
+    def serves_it():
+        assert server.is_up(), "it has died"
+        return served_certificate(authority, server.port, site.host) == new
+
     wait_until(serves_it, f"the new certificate of {site.host}")
 
 
@@ -132,7 +136,7 @@ def rotate(authority, own, sites):
     """A new key for the first site by a reload; returns when it is in use."""
     own.configure(sites)
     own.reload()
-    wait_for_certificate(authority, own.port, sites[0])
+    wait_for_certificate(authority, own, sites[0])
 
 
 @pytest.mark.slow
@@ -143,6 +147,9 @@ def test_a_reload_with_another_key_fails_no_handshake(
     if server.no_reload:
         pytest.skip(server.no_reload)
     own, immured, sites = own
+    if server.reload_kills:
+        sites = sites[:1]
+        own.configure(sites)
     immured.start()
     own.start()
     other = keys["p384"]
@@ -153,11 +160,13 @@ def test_a_reload_with_another_key_fails_no_handshake(
             rotate(authority, own, wanted)
             load.wait_for(8)
         load.check(server.reload_loses)
-    if load.failures:
-        record_property("found", f"passed, but for {len(load.failures)} connections that its reload lost")
+    one = ", with one name" if server.reload_kills else ""
+    lost = f", but for {len(load.failures)} connections that its reload lost" if load.failures else ""
+    record_property("found", f"passed{one}{lost}")
 
 
 @in_table("immured killed and restarted, under load")
+@pytest.mark.parametrize("timeout_ms", [10000])  # a busy machine takes its time for a restart
 def test_restarts_of_immured_fail_no_handshake(server, own, authority):
     own, immured, sites = own
     immured.start()
@@ -173,7 +182,6 @@ def test_restarts_of_immured_fail_no_handshake(server, own, authority):
 
 @pytest.mark.slow
 @in_table("immured away at start")
-@pytest.mark.parametrize("timeout_ms", [500])
 @for_whole_rows
 def test_a_start_with_immured_away(server, own, authority):
     own, immured, sites = own
@@ -202,7 +210,7 @@ def test_haproxys_runtime_api_changes_key_and_certificate_under_load(
         with Load(authority, haproxy.start().port, [old.host]) as load:
             for site in (new, old) * 2:
                 haproxy.set_certificate(site)
-                wait_for_certificate(authority, haproxy.port, site)
+                wait_for_certificate(authority, haproxy, site)
                 load.wait_for(8)
             load.check()
     finally:

@@ -80,9 +80,9 @@ def tls_version(version):
 
 
 @contextmanager
-def connect(port, host, context, session=None):
+def connect(port, host, context, session=None, timeout=30):
     """An ssl.SSLSocket whose handshake has ended."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout) as plain:
         with context.wrap_socket(plain, server_hostname=host, session=session) as connection:
             yield connection
 

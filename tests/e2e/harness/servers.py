@@ -134,6 +134,7 @@ class Row:
     asks_at_start: bool = False  # keys are looked up, so immured has to be there
     no_reload: str = ""  # why it cannot be
     reload_loses: str = ""  # in which words handshakes may fail meanwhile
+    reload_kills: bool = False  # unless it has but one name
     chroot: str = ""  # what is in the server's root: immured's SOCKET, or ALL files
     brief: bool = False  # looked at under load alone: a row above does the rest
     no_key: dict = field(default_factory=dict)  # by type of key: why it cannot have one
@@ -194,7 +195,8 @@ SERVERS = (
     Row("HAProxy", haproxy(), HAPROXY_NEEDS),
     Row("HAProxy, ssl-mode-async", haproxy("ssl-mode-async"), HAPROXY_NEEDS),
     Row("HAProxy, ssl-mode-async, chroot", haproxy("ssl-mode-async"), HAPROXY_NEEDS, chroot=SOCKET),
-    Row("stunnel", stunnel, STUNNEL_NEEDS, reload_loses=REFUSED),
+    # It frees the services among which a handshake under way looks for the client's name, and dies.
+    Row("stunnel", stunnel, STUNNEL_NEEDS, reload_loses=REFUSED, reload_kills=True),
     Row("stunnel, chroot", stunnel, STUNNEL_NEEDS, no_reload=OUTSIDE, chroot=SOCKET),
     Row("hitch", hitch, HITCH_NEEDS, reload_loses=RESET),
     Row("hitch, chroot", hitch, HITCH_NEEDS, reload_loses=RESET, chroot=SOCKET),

@@ -7,6 +7,7 @@ STUNNEL = "/usr/bin/stunnel4"
 CONFIGURATION = """
 foreground = yes
 pid =
+debug = info
 setuid = www-data
 setgid = www-data
 {root}
@@ -40,3 +41,8 @@ class Stunnel(Server):
 
     def command(self):
         return STUNNEL, self.conf
+
+    def log(self):
+        """What it says of reloads is last, or the lines of connections would hide it."""
+        lines = super().log().splitlines(keepends=True)
+        return "".join(sorted(lines, key=lambda line: "[ui]" in line or "[main]" in line))
