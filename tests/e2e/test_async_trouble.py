@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from harness.clients import client_hello, connect, curl, get
-from harness.nginx import certificate_lines
+from harness.nginx import certificate_lines, wait_for_shutdown
 from harness.process import descriptors, free_port, is_running, wait_until
 
 DELAY_MS = 900
@@ -121,11 +120,6 @@ def pending(hanging, nginx, authority, host):
             hanging.module.clear()
 
 
-def is_shutting_down(worker):
-    """Whether it has been told to end gracefully, as the title says that it gives itself."""
-    return b"is shutting down" in Path(f"/proc/{worker}/cmdline").read_bytes()
-
-
 def upgrade(nginx):
     """To a new binary; the old master ends as soon as its workers have."""
     old = nginx.pid()
@@ -149,7 +143,7 @@ def test_clients_with_signatures_pending_are_served_by_the_old_workers(
     workers = nginx.workers()
     with pending(hanging, nginx, authority, key.host) as visits:
         operate(nginx)
-        wait_until(lambda: all(map(is_shutting_down, workers)), "the workers' shutting down")
+        wait_for_shutdown(workers)
         assert not any(visit.done() for visit in visits), "they lost their connections"
     assert all(f"served {key.host}" in visit.result() for visit in visits)
     wait_until(lambda: not any(map(is_running, workers)), "the end of the old workers")

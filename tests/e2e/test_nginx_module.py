@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness.clients import curl
-from harness.nginx import MAIL, certificate_lines
+from harness.nginx import MAIL, certificate_lines, wait_for_shutdown
 from harness.process import free_port, is_running, run, wait_until
 from harness.token import GRANTS
 from test_asynchronous import SLOW_MS, STREAM, handshake, many_handshakes, most_in_flight
@@ -390,6 +390,7 @@ def test_a_worker_leaves_no_connection_behind_whose_time_was_up_before_the_reply
         wait_for_a_signature_under_way(hanging.immured)
         time.sleep(1.2)
         nginx.reload()
+        wait_for_shutdown([worker])
         assert is_running(worker)
         hanging.module.clear()
         client.recv(1)
@@ -413,6 +414,7 @@ def test_worker_shutdown_timeout_closes_handshakes_once_their_reply_is_there(
     wait_for_a_signature_under_way(hanging.immured)
     nginx.reload()
     assert clients[0].recv(1) == b""
+    wait_for_shutdown([worker])
     assert is_running(worker)
     hanging.module.clear()
     wait_until(lambda: not is_running(worker), "the end of the old worker", 12)

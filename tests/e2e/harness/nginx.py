@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 from .process import children, end, free_port, is_running, run, wait_until
@@ -75,6 +76,19 @@ def has_engines():
     """An nginx that was built without them refuses the directive, whichever engine it names."""
     said = run(NGINX, *"-t -g ssl_engine\tnone; -c /dev/null -e /dev/null".split(" "), status=None).text
     return '"ssl_engine" directive is not supported' not in said
+
+
+def is_shutting_down(worker):
+    try:
+        return b"is shutting down" in Path(f"/proc/{worker}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_for_shutdown(workers):
+    """Until they were told to end, as their titles say, and those that wait for nothing have."""
+    wait_until(lambda: all(map(is_shutting_down, workers)), "the old workers' titles")
+    time.sleep(0.3)
 
 
 class Nginx:
