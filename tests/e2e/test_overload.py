@@ -74,7 +74,7 @@ def test_what_has_waited_and_finds_the_device_busy_is_no_use(make_immured, token
     section = token.section(module=stage.hsm) + f"max-sessions = {SESSIONS}\n"
     faults = f"delay {DELAY_MS}\nfail 0x06"  # CKR_FUNCTION_FAILED
     immured = make_immured(section + GRANTS, env={"IMMURE_HSM_FAULTS": faults}).start()
-    replies = exchange(immured, signatures(keys["p256"], 50))
+    replies = exchange(immured, signatures(keys["p256"], 50, deadline_ms=60000))
     assert {reply.status for reply in replies} == {wire.BUSY}
     assert {grant["uses"] for grant in immured.status()["grants"]} == {0}
 
