@@ -59,6 +59,14 @@
 #define PROBE_FIRST_MS 1000
 #define PROBE_MAX_MS   30000
 
+/*
+ * yubihsm-shell's issue 541: CKR_FUNCTION_FAILED from every call, in new sessions as well, until
+ * C_Finalize. What throttles does some of what it is asked.
+ */
+#define FRUITLESS_CALLS    3
+#define FRUITLESS_FIRST_MS 5000
+#define FRUITLESS_MAX_MS   300000
+
 struct token_keeper {
     struct token_keeper_settings settings;
     const char *name;
@@ -83,6 +91,8 @@ struct token_keeper {
     struct latency latency; /* of the signatures */
     bool slow;              /* a call hangs; others are under way, and none has ended well */
     uint64_t probe_at, probe_pause; /* while slow: when it is given a request */
+    unsigned fruitless;             /* calls in a row */
+    uint64_t fruitless_since, fruitless_pause;
     struct problem problem;
     struct token_description description;
 
@@ -488,6 +498,7 @@ struct token_keeper *token_keeper_new(const struct token_keeper_settings *settin
         return NULL;
     keeper->settings = *settings;
     keeper->name = settings->config->settings.name;
+    keeper->fruitless_pause = FRUITLESS_FIRST_MS;
     problem_set(&keeper->problem, 0, "token %s: is still being opened", keeper->name);
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_cond_init(&keeper->changed, NULL);
@@ -593,12 +604,26 @@ enum token_error token_keeper_take(struct token_keeper *keeper, uint64_t until, 
 /* The lock is held. */
 static void count(struct token_keeper *keeper, const struct token_use *use)
 {
-    if (!use->success) {
+    if (use->error == TOKEN_OK) {
+        keeper->fruitless = 0;
+        keeper->fruitless_pause = FRUITLESS_FIRST_MS;
+    } else if (use->error == TOKEN_BUSY || use->error == TOKEN_FAILED) {
+        if (keeper->fruitless++ == 0)
+            keeper->fruitless_since = clock_now_ms();
+    }
+    if (use->is_search)
+        return;
+    if (use->error != TOKEN_OK) {
         keeper->failures++;
         return;
     }
     keeper->signatures++;
     latency_add(&keeper->latency, use->milliseconds);
+}
+
+static bool is_good_signature(const struct token_use *use)
+{
+    return use != NULL && use->error == TOKEN_OK && !use->is_search;
 }
 
 void token_keeper_return(struct token_keeper *keeper, const struct token_use *use)
@@ -609,7 +634,7 @@ void token_keeper_return(struct token_keeper *keeper, const struct token_use *us
     keeper->last_return = clock_now_ms();
     keeper->users--;
     /* The last of the calls that hung may have ended with an error: then the next one shows. */
-    bool recovered = keeper->slow && ((use != NULL && use->success) || keeper->users == 0);
+    bool recovered = keeper->slow && (is_good_signature(use) || keeper->users == 0);
     keeper->slow &= !recovered;
     if (keeper->users == 0 && (keeper->lost || keeper->stopping))
         pthread_cond_broadcast(&keeper->changed);
@@ -632,6 +657,20 @@ struct backlog_request *token_keeper_next(struct token_keeper *keeper)
     struct backlog_request *next = has_room(keeper) ? backlog_take(&keeper->backlog) : NULL;
     pthread_mutex_unlock(&keeper->lock);
     return next;
+}
+
+bool token_keeper_is_fruitless(struct token_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    bool fruitless = keeper->fruitless >= FRUITLESS_CALLS &&
+                     clock_now_ms() - keeper->fruitless_since >= keeper->fruitless_pause;
+    if (fruitless) {
+        keeper->fruitless = 0;
+        keeper->fruitless_pause =
+            within(2 * keeper->fruitless_pause, FRUITLESS_FIRST_MS, FRUITLESS_MAX_MS);
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    return fruitless;
 }
 
 /* True: this is the first to say so. */

@@ -228,6 +228,20 @@ def test_with_no_token_left_errors_are_in_time_and_all_is_well_when_it_is_back(
     assert nginx.workers() == workers
 
 
+@pytest.mark.slow
+@only_with_the_module
+@pytest.mark.parametrize("rv", ["0x06", "0x80000384"])  # CKR_FUNCTION_FAILED, a vendor's own
+def test_a_module_that_says_one_thing_until_it_is_initialized_anew_is(
+    make_immured, token, modules, make_nginx, authority, keys, rv
+):
+    immured, key = start_with(make_immured, token, modules[:1]), keys["p256"]
+    nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
+    modules[0].set(f"stuck {rv}")
+    assert not handshake(authority, nginx.port, key.host)[1]
+    wait_until(lambda: handshake(authority, nginx.port, key.host)[1], "the recovery")
+    assert "token one: lost, and opened anew" in immured.log()
+
+
 def test_a_token_whose_call_hung_and_then_failed_is_tried_again(
     cluster, modules, make_nginx, authority, keys
 ):
