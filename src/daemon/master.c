@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/audit_writer.h"
+#include "daemon/crash.h"
 #include "daemon/listener.h"
 #include "daemon/pin_budget.h"
 #include "daemon/worker.h"
@@ -49,6 +50,7 @@ struct master {
     const struct config *config;
     const struct asked_pins *asked_pins;
     struct pin_budget *budget;
+    struct crash_table *crashes;
     struct audit_writer *audit; /* NULL: off */
     struct listener listener;
     int signals; /* signalfd(2) */
@@ -103,6 +105,7 @@ static void become_worker(const struct master *master, int report, pid_t master_
         .report = report,
         .master = master_pid,
         .budget = master->budget,
+        .crashes = master->crashes,
         .asked_pins = master->asked_pins,
         .wait_for_tokens = wait_for_tokens,
     };
@@ -116,6 +119,7 @@ static bool fork_worker(struct master *master, struct child *child)
     pid_t master_pid = getpid();
     if (pipe2(report, O_CLOEXEC) != 0)
         return false;
+    uint64_t now = clock_now_ms();
     pid_t pid = fork();
     if (pid == 0) {
         close(report[0]);
@@ -126,7 +130,6 @@ static bool fork_worker(struct master *master, struct child *child)
         close(report[0]);
         return false;
     }
-    uint64_t now = clock_now_ms();
     *child = (struct child){.state = CHILD_STARTING,
                             .pid = pid,
                             .settles = wait_for_tokens,
@@ -215,9 +218,18 @@ static void read_report(struct master *master, struct child *child)
         log_error("%s", text + 1);
 }
 
-static void log_end(const struct child *child, int status)
+static bool find_crash(const struct master *master, const struct child *child, struct crash *crash)
 {
-    if (WIFSIGNALED(status))
+    return crash_of_worker(master->crashes, child->pid, crash) && crash->at >= child->started;
+}
+
+static void log_end(const struct child *child, int status, const struct crash *crash)
+{
+    if (crash != NULL)
+        log_error("worker %d was ended by signal %d (%s) in a call of token %s, by its module %s",
+                  (int)child->pid, WTERMSIG(status), strsignal(WTERMSIG(status)), crash->token,
+                  crash->module);
+    else if (WIFSIGNALED(status))
         log_error("worker %d was ended by signal %d (%s)", (int)child->pid, WTERMSIG(status),
                   strsignal(WTERMSIG(status)));
     else if (child->state == CHILD_SERVING)
@@ -229,12 +241,17 @@ static void worker_has_ended(struct master *master, struct child *child, int sta
     if (child->report >= 0)
         read_report(master, child);
     struct child ended = *child;
+    struct crash crash;
+    bool crashed = WIFSIGNALED(status) && find_crash(master, &ended, &crash);
     child->state = CHILD_NONE;
-    log_end(&ended, status);
+    log_end(&ended, status, crashed ? &crash : NULL);
     if (master->stopping || ended.state == CHILD_RETIRING)
         return;
     if (!is_served(master)) {
-        restart_later(master, clock_now_ms() - ended.started);
+        if (crashed && crash.covered) /* the token is kept out next time, ever longer */
+            master->restart_at = clock_now_ms();
+        else
+            restart_later(master, clock_now_ms() - ended.started);
     } else if (ended.state == CHILD_STARTING && ended.settles) {
         log_error("the new configuration is not in use; the worker before goes on with the old");
         sd_notify(0, "READY=1");
@@ -373,6 +390,9 @@ static int set_up(struct master *master, struct problem *problem)
         return problem_set(problem, -1,
                            "cannot set up the PIN budget (%s): raise LimitMEMLOCK= (ulimit -l)",
                            strerror(errno));
+    master->crashes = crash_table_new();
+    if (master->crashes == NULL)
+        return problem_set(problem, -1, "cannot set up the table of crashes: %s", strerror(errno));
     return listener_open(master->config->socket, &master->listener, problem);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/crash.h"
 #include "daemon/request.h"
 #include "daemon/worker.h"
 
@@ -25,6 +26,7 @@ void call_init(struct call *call)
 
 void call_begin(struct call *call, const struct request *request, size_t token)
 {
+    crash_enter(token);
     if (call == NULL)
         return;
     pthread_mutex_lock(&call->lock);
@@ -37,6 +39,7 @@ void call_begin(struct call *call, const struct request *request, size_t token)
 
 void call_end(struct call *call)
 {
+    crash_leave();
     if (call == NULL)
         return;
     pthread_mutex_lock(&call->lock);

@@ -40,7 +40,7 @@ struct call {
 
 void call_init(struct call *call);
 
-/* Around each of the thread's own calls of a token. `call` may be NULL. */
+/* Around each of the thread's own calls of a token, also for crash.h. `call` may be NULL. */
 void call_begin(struct call *call, const struct request *request, size_t token);
 void call_end(struct call *call);
 

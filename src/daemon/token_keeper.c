@@ -5,9 +5,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/crash.h"
 #include "daemon/latency.h"
 
 /*
@@ -28,6 +30,15 @@
 
 /* So many of these in a row are logged one by one. */
 #define SHORT_LIVES_TOLD 2
+
+/*
+ * How often one that is kept out after a crash looks whether others can still serve; they can if
+ * they are up again within a second; and how long it waits for one that is just being opened,
+ * whose login it had better not interrupt.
+ */
+#define KEPT_OUT_LOOK_MS 50
+#define KEPT_OUT_SOON_MS 1000
+#define KEPT_OUT_MORE_MS 10000
 
 /* A scan may wait this long for a session while requests take them all. */
 #define SCAN_SESSION_WAIT_MS 60000
@@ -83,6 +94,7 @@ struct token_keeper {
     struct token *token;     /* while READY, and until its users have returned it */
     uint64_t epoch;          /* counts openings */
     uint64_t next_try;       /* while DOWN: when it is opened again; 0: never */
+    uint64_t kept_out;       /* until then, after a crash (base/clock.h); 0: it is not */
     uint64_t away_since;     /* while not READY (base/clock.h); 0: it has not been away yet */
     unsigned users, waiting; /* threads that use it, or wait for it to come up */
     uint64_t last_return;
@@ -132,14 +144,26 @@ static void set_state(struct token_keeper *keeper, enum token_keeper_state state
 
 /* --- Bringing up --- */
 
+/* A library that dies of this has not seen the PIN: the login finds the session open. */
+static enum token_error open_first_session(struct token *token, struct problem *problem)
+{
+    struct token_session session;
+    enum token_error error = token_session_take(token, clock_now_ms(), &session, problem);
+    if (error == TOKEN_OK)
+        token_session_return(token, &session, false);
+    return error;
+}
+
 static enum token_error login(struct token_keeper *keeper, struct token *token,
                               const struct pin *pin, struct problem *problem)
 {
     if (pin == NULL)
         return token_login(token, NULL, problem);
     struct pin_attempt *attempt = NULL;
-    enum token_error error = pin_budget_begin(
-        keeper->settings.budget, &keeper->settings.config->settings, pin, &attempt, problem);
+    enum token_error error = open_first_session(token, problem);
+    if (error == TOKEN_OK)
+        error = pin_budget_begin(keeper->settings.budget, &keeper->settings.config->settings, pin,
+                                 &attempt, problem);
     if (error != TOKEN_OK)
         return error;
     error = token_login(token, pin, problem);
@@ -242,7 +266,7 @@ static bool scan_key(const struct token_key *key, void *context)
 /* A scan takes a session. With other tokens, one whose keys are not known would not be used. */
 static bool is_scanned(const struct token_keeper *keeper)
 {
-    return keeper->settings.config->settings.max_sessions > 1 || !keeper->settings.is_only;
+    return keeper->settings.config->settings.max_sessions > 1 || keeper->settings.count > 1;
 }
 
 /* What the device does not do now it may do later: the same reason is logged once. */
@@ -354,6 +378,104 @@ static void guard(struct token_keeper *keeper, struct problem *problem)
     *problem = keeper->problem;
     pthread_mutex_unlock(&keeper->lock);
     token_close(token);
+}
+
+/* --- After a crash --- */
+
+static void wait_until(struct token_keeper *keeper, uint64_t due)
+{
+    pthread_mutex_lock(&keeper->lock);
+    while (!keeper->stopping && wait_for_change(keeper, due))
+        continue;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* What is asked of another keeper, whose lock is held. */
+typedef bool look_at_other(const struct token_keeper *other, const struct token_keeper *keeper);
+
+/* Requests can use it, or soon; or it is kept out as well, and is to be opened first. */
+static bool can_serve(const struct token_keeper *other, const struct token_keeper *keeper)
+{
+    if (other->kept_out != 0)
+        return other->kept_out != keeper->kept_out ? other->kept_out < keeper->kept_out
+                                                   : other->settings.index < keeper->settings.index;
+    if (other->state != TOKEN_DOWN)
+        return !other->slow;
+    return other->next_try != 0 && other->next_try < clock_now_ms() + KEPT_OUT_SOON_MS &&
+           clock_now_ms() - other->away_since < OUTAGE_WAIT_MS;
+}
+
+static bool is_opened(const struct token_keeper *other, const struct token_keeper *keeper)
+{
+    (void)keeper;
+    return other->kept_out == 0 && other->state == TOKEN_STARTING;
+}
+
+/* True as well while there are keepers that have not been made yet. */
+static bool any_other(const struct token_keeper *keeper, look_at_other *look)
+{
+    size_t count = 0;
+    bool any = false;
+    pthread_mutex_lock(&keepers_lock);
+    for (struct token_keeper *other = keepers; other != NULL; other = other->next, count++) {
+        if (other == keeper)
+            continue;
+        pthread_mutex_lock(&other->lock);
+        any |= look(other, keeper);
+        pthread_mutex_unlock(&other->lock);
+    }
+    pthread_mutex_unlock(&keepers_lock);
+    return any || count < keeper->settings.count;
+}
+
+static bool is_kept_out(const struct token_keeper *keeper, uint64_t until)
+{
+    uint64_t now = clock_now_ms();
+    return now < until ? any_other(keeper, can_serve)
+                       : now < until + KEPT_OUT_MORE_MS && any_other(keeper, is_opened);
+}
+
+static void tell_crash(struct token_keeper *keeper, const struct crash *crash,
+                       struct problem *problem)
+{
+    time_t end = time(NULL) + (time_t)(clock_left_ms(crash->until) + 999) / 1000;
+    const char *name = sigabbrev_np(crash->signal);
+    struct tm local;
+    char words[32];
+    strftime(words, sizeof(words), "%H:%M:%S", localtime_r(&end, &local));
+    problem_set(problem, 0,
+                "token %s: its module %s crashed immured's worker (SIG%s), %u times so far: it "
+                "is tried again at %s, or when no other token can serve",
+                keeper->name, keeper->settings.config->settings.module, name != NULL ? name : "?",
+                crash->count, words);
+    log_warning("%s", problem->text);
+}
+
+/* `until` 0: no longer, it is opened now. */
+static void set_kept_out(struct token_keeper *keeper, uint64_t until)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->kept_out = until;
+    keeper->away_since = clock_now_ms();
+    keeper->next_try = until != 0 ? until : keeper->away_since;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* Of a token in which a worker has died. Requests that only it can serve wait, if not for long. */
+static void keep_out(struct token_keeper *keeper)
+{
+    struct crash crash;
+    struct problem problem;
+    if (!crash_of_token(keeper->settings.index, &crash))
+        return;
+    set_kept_out(keeper, crash.until);
+    if (is_kept_out(keeper, crash.until)) {
+        tell_crash(keeper, &crash, &problem);
+        set_state(keeper, TOKEN_DOWN, &problem);
+    }
+    while (is_wanted(keeper) && is_kept_out(keeper, crash.until))
+        wait_until(keeper, clock_now_ms() + KEPT_OUT_LOOK_MS);
+    set_kept_out(keeper, 0);
 }
 
 /* --- The thread --- */
@@ -472,19 +594,13 @@ static void live(struct token_keeper *keeper, struct retry *retry)
         go_down(keeper, retry, &problem);
 }
 
-static void wait_until(struct token_keeper *keeper, uint64_t due)
-{
-    pthread_mutex_lock(&keeper->lock);
-    while (!keeper->stopping && wait_for_change(keeper, due))
-        continue;
-    pthread_mutex_unlock(&keeper->lock);
-}
-
 static void *run(void *context)
 {
     struct token_keeper *keeper = context;
     struct retry retry = {.pause = 0};
+    crash_enter(keeper->settings.index); /* all that it does is to do with the library */
     do {
+        keep_out(keeper);
         live(keeper, &retry);
         wait_until(keeper, retry.due);
     } while (retry.due != 0 && is_wanted(keeper));

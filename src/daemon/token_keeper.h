@@ -7,7 +7,8 @@
  *     DOWN      opening failed; tried again by and by, or not before a reload (a refused PIN, a
  *               wrong signature);
  *               requests wait if the next attempt is made before their deadlines, unless the
- *               token has been away for long
+ *               token has been away for long. So is one that is kept out because a worker has
+ *               crashed in it (crash.h), while another can serve
  *
  * STARTING -> READY | DOWN; READY -> STARTING | DOWN (lost); DOWN -> READY. A token is closed
  * only when nobody uses it. Functions may be called from any thread.
@@ -33,7 +34,7 @@ struct token_keeper;
 struct token_keeper_settings {
     const struct token_config *config;
     size_t index; /* the token's place in the configuration */
-    bool is_only; /* there is no other token */
+    size_t count; /* of tokens there */
     struct keyring *keyring;
     struct pin_budget *budget;
     const struct pin *pin; /* asked of an operator at start, or NULL */

@@ -178,7 +178,7 @@ static int start_keepers(struct worker *worker, struct problem *problem)
         const struct token_keeper_settings settings = {
             .config = token,
             .index = i,
-            .is_only = worker->config->token_count == 1,
+            .count = worker->config->token_count,
             .keyring = worker->keyring,
             .budget = worker->settings.budget,
             .pin = asked_pin_of(worker->settings.asked_pins, token->settings.name),
@@ -233,6 +233,7 @@ static int set_up(struct worker *worker, struct problem *problem)
         return problem_set(problem, -1, "OpenSSL has no SHA-2: see OPENSSL_CONF");
     dhe_groups_load(&worker->dhe_groups);
     warn_of_vain_grants(worker->config);
+    crash_watch(worker->settings.crashes, worker->config);
     worker->keyring = keyring_new(worker->config);
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->overtakes = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);

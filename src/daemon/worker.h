@@ -15,6 +15,7 @@
 #include "daemon/audit_table.h"
 #include "daemon/config.h"
 #include "daemon/connection.h"
+#include "daemon/crash.h"
 #include "daemon/dhe_groups.h"
 #include "daemon/digest.h"
 #include "daemon/grant_meter.h"
@@ -39,6 +40,7 @@ struct worker_settings {
     int report;                /* a pipe to the master */
     pid_t master;
     struct pin_budget *budget;
+    struct crash_table *crashes;
     const struct asked_pins *asked_pins;
     bool wait_for_tokens; /* another worker serves meanwhile */
 };

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ DEADLINE = 2.0
 SLOWEST = DEADLINE + 2
 # How long a token may take to serve again when its fault has ended, on a busy machine.
 RECOVERY = 4
+# A module crashes again and again for so long: after 0, 1, 3, 7 seconds, and what it takes to see.
+CRASHES_SECONDS = 8
+CRASHES_MAX = 5
 # What nobody waits for is done sooner than this, on a busy machine as well.
 NOTICEABLE = 1.0
 
@@ -382,6 +386,53 @@ def test_a_worker_that_dies_is_replaced_while_the_one_of_a_reload_waits_for_its_
         wait_until(lambda: cluster.workers() == [settling], "the end of the one between")
         assert cluster.status()["pid"] == settling
         load.check()
+
+
+@contextmanager
+def repeated(module, fault):
+    """Sets a fault that ends with the process, again and again."""
+
+    def repeat():
+        while not ended.wait(0.01):
+            if not module.fault.exists():
+                module.set(fault)
+
+    ended, thread = threading.Event(), threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        module.clear()
+
+
+@pytest.mark.slow
+@only_with_the_module
+@pytest.mark.parametrize("call", ["C_Sign", "C_OpenSession", "C_Initialize"])
+def test_a_token_whose_module_crashes_each_time_does_not_take_the_other_with_it(
+    cluster, modules, make_nginx, authority, keys, call
+):
+    key = keys["p256"]
+    nginx = make_nginx(cluster.socket).configure((key.host, certificate_lines(key))).start()
+    with Load(authority, nginx.port, [key.host], threads=4, rate=100) as load:
+        load.wait_for(20)
+        modules[0].set(f"crash {call}")
+        if call == "C_Initialize":  # which the next worker calls
+            os.kill(cluster.workers()[0], signal.SIGKILL)
+        elif call == "C_OpenSession":
+            modules[0].set("drop", f"crash {call}")
+        with repeated(modules[0], f"crash {call}"):
+            time.sleep(CRASHES_SECONDS)
+            assert tokens(cluster)["one"]["state"] == "down"
+            assert "(SIGABRT)" in tokens(cluster)["one"]["problem"]
+        load.check()
+        assert load.slowest < SLOWEST, str(load)
+        wait_until(lambda: tokens(cluster)["one"]["signatures"] > 0, "the token's return", 10)
+        load.check()
+    deaths = cluster.log().count(f"in a call of token one, by its module {modules[0].path}")
+    assert 2 <= deaths <= CRASHES_MAX, cluster.log()
+    assert f"token one: its module {modules[0].path} crashed immured's worker" in cluster.log()
 
 
 @only_with_the_module
