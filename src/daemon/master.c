@@ -255,6 +255,8 @@ static void worker_has_ended(struct master *master, struct child *child, int sta
     } else if (ended.state == CHILD_STARTING && ended.settles) {
         log_error("the new configuration is not in use; the worker before goes on with the old");
         sd_notify(0, "READY=1");
+        if (master->reload_wanted)
+            reload(master); /* the file may have been mended meanwhile */
     }
 }
 

@@ -1,13 +1,15 @@
 """Restarts of immured: damped when they do not help, and unseen when the socket is kept."""
 
+import os
 import shutil
+import signal
 import time
 
 import pytest
 from harness.faulty import faulty_modules, faulty_sections
 from harness.load import Load
 from harness.nginx import certificate_lines
-from harness.process import wait_for_words
+from harness.process import wait_for_words, wait_until
 from harness.token import GRANTS, ActivatedImmured, as_daemon
 
 STORM_SECONDS = 6
@@ -29,6 +31,20 @@ def test_starts_of_a_module_that_crashes_at_once_are_spread_out_until_it_is_repl
     immured.configure(token.section() + GRANTS)
     immured.reload()
     wait_for_words(immured, " keys found ")
+
+
+def test_a_reload_that_is_asked_for_while_one_fails_is_made(make_immured, stage, token, directory):
+    modules = faulty_modules(stage, directory, ["one"])
+    immured = make_immured(faulty_sections(token, modules, ["one"]) + GRANTS).start()
+    (serving,) = immured.workers()
+    modules[0].set("hang C_Initialize")
+    immured.reload()
+    settling = wait_until(lambda: set(immured.workers()) - {serving}, "the reload's worker")
+    immured.configure(token.section() + GRANTS)
+    immured.reload()
+    time.sleep(0.5)  # until the master has read the second signal, which nothing shows
+    os.kill(settling.pop(), signal.SIGKILL)
+    wait_for_words(immured, "serves in place of the one before", "token soft: up")
 
 
 @pytest.fixture
