@@ -424,11 +424,11 @@ def test_a_token_whose_module_crashes_each_time_does_not_take_the_other_with_it(
             modules[0].set("drop", f"crash {call}")
         with repeated(modules[0], f"crash {call}"):
             time.sleep(CRASHES_SECONDS)
-            assert tokens(cluster)["one"]["state"] == "down"
-            assert "(SIGABRT)" in tokens(cluster)["one"]["problem"]
+            told = lambda one: one["state"] == "down" and "(SIGABRT)" in one["problem"]
+            wait_until(lambda: told(tokens(cluster)["one"]), "why it is down")
         load.check()
         assert load.slowest < SLOWEST, str(load)
-        wait_until(lambda: tokens(cluster)["one"]["signatures"] > 0, "the token's return", 10)
+        wait_until(lambda: tokens(cluster)["one"]["signatures"] > 0, "the token's return")
         load.check()
     deaths = cluster.log().count(f"in a call of token one, by its module {modules[0].path}")
     assert 2 <= deaths <= CRASHES_MAX, cluster.log()
