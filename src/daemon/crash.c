@@ -195,3 +195,10 @@ bool crash_of_worker(const struct crash_table *table, pid_t pid, struct crash *c
     }
     return false;
 }
+
+bool crash_was_elsewhere(pid_t pid, const char *token)
+{
+    struct crash crash;
+    return shared != NULL && crash_of_worker(shared, pid, &crash) &&
+           strncmp(crash.token, token, CRASH_TOKEN_SIZE - 1) != 0;
+}

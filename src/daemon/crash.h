@@ -54,4 +54,7 @@ bool crash_of_token(size_t token, struct crash *crash) MUST_USE;
 /* The crash that has ended this worker, if one is known. */
 bool crash_of_worker(const struct crash_table *table, pid_t worker, struct crash *crash) MUST_USE;
 
+/* In a worker: whether that worker is known to have died in another token than this. */
+bool crash_was_elsewhere(pid_t worker, const char *token) MUST_USE;
+
 #endif

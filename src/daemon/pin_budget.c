@@ -7,11 +7,14 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/crash.h"
 
 /* Four configurations' worth; only refused PINs stay in the table. */
 #define ATTEMPTS_MAX 64
@@ -29,6 +32,8 @@ struct pin_attempt {
     pthread_mutex_t lock; /* held during the login; robust: tells when its holder has died */
     bool used, refused;
     unsigned deaths;
+    pid_t holder; /* whoever had the lock last, for the token with this name */
+    char token[CRASH_TOKEN_SIZE];
     unsigned char tag[TAG_SIZE];
 };
 
@@ -103,12 +108,15 @@ static bool same_tag(const struct pin_attempt *attempt, const unsigned char tag[
     return attempt->used && CRYPTO_memcmp(attempt->tag, tag, TAG_SIZE) == 0;
 }
 
-/* True when the attempt is the caller's; a death of its last holder has then been counted. */
+/*
+ * True when the attempt is the caller's; a death of its last holder has then been counted, unless
+ * it is known to have died in another token's library.
+ */
 static bool lock_result(struct pin_attempt *attempt, int error)
 {
     if (error == EOWNERDEAD) {
         pthread_mutex_consistent(&attempt->lock);
-        attempt->deaths++;
+        attempt->deaths += !crash_was_elsewhere(attempt->holder, attempt->token);
         error = 0;
     }
     return error == 0;
@@ -200,11 +208,14 @@ enum token_error pin_budget_begin(struct pin_budget *budget, const struct token_
                            "token %s: another worker has been logging in for %d s", settings->name,
                            OTHER_WORKER_WAIT_S);
     enum token_error error = judge(found, tag, settings->name, problem);
-    if (error != TOKEN_OK)
+    if (error != TOKEN_OK) {
         pthread_mutex_unlock(&found->lock);
-    else
-        *attempt = found;
-    return error;
+        return error;
+    }
+    found->holder = getpid();
+    snprintf(found->token, sizeof(found->token), "%s", settings->name);
+    *attempt = found;
+    return TOKEN_OK;
 }
 
 void pin_budget_end(struct pin_attempt *attempt, bool refused)

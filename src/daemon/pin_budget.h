@@ -24,7 +24,8 @@ struct pin_budget *pin_budget_new(void) MUST_USE;
 /*
  * Before C_Login. On TOKEN_OK the login may be tried, and *attempt must be ended; until then no
  * other thread or process tries this PIN for this token. If the process dies in between, that
- * counts: after the second such death the PIN is not tried any more.
+ * counts, unless it died in another token's library (crash.h): after the second such death the PIN
+ * is not tried any more.
  *
  * TOKEN_PIN_INCORRECT: it was refused before, or killed two workers. TOKEN_UNAVAILABLE: another
  * worker is trying it just now; come back. The problem says so.

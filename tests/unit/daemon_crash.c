@@ -10,12 +10,13 @@
 #include <unistd.h>
 
 #include "daemon/crash.h"
+#include "daemon/pin_budget.h"
 
-static char one[] = "one", two[] = "two", module[] = "/m.so";
+static char one[] = "one", two[] = "two", module[] = "/m.so", uri[] = "pkcs11:";
 
 static struct config config = {
-    .tokens = {{.settings = {.name = one, .module = module}},
-               {.settings = {.name = two, .module = module}}},
+    .tokens = {{.settings = {.name = one, .module = module, .uri = uri}},
+               {.settings = {.name = two, .module = module, .uri = uri}}},
 };
 
 static void drop_handlers_of_cmocka(void)
@@ -170,6 +171,47 @@ static void the_only_token_is_not_covered_by_others(void **state)
     assert_false(crash.covered);
 }
 
+static struct pin_budget *budget;
+
+static enum token_error begin_login_in_two(void)
+{
+    struct pin pin = {.size = 4, .text = "1234"};
+    struct pin_attempt *attempt = NULL;
+    struct problem problem;
+    return pin_budget_begin(budget, &config.tokens[1].settings, &pin, &attempt, &problem);
+}
+
+static void die_in_one_in_a_login_of_two(void)
+{
+    if (begin_login_in_two() == TOKEN_OK)
+        die_in_one();
+}
+
+static void die_in_a_login_of_two(void)
+{
+    if (begin_login_in_two() == TOKEN_OK)
+        die_in_two();
+}
+
+static void a_pin_is_not_given_up_for_deaths_in_another_token(void **state)
+{
+    (void)state;
+    struct crash_table *table = new_table();
+    int status;
+    budget = pin_budget_new();
+    assert_non_null(budget);
+    for (int i = 0; i < 4; i++) {
+        run(table, 2, die_in_one_in_a_login_of_two, &status);
+        assert_true(WIFSIGNALED(status));
+    }
+    for (int i = 0; i < 2; i++) {
+        run(table, 2, die_in_a_login_of_two, &status);
+        assert_true(WIFSIGNALED(status));
+    }
+    run(table, 2, die_in_a_login_of_two, &status);
+    assert_true(WIFEXITED(status)); /* it was not tried any more */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +221,7 @@ int main(void)
         cmocka_unit_test(a_stack_that_overflows_is_noted),
         cmocka_unit_test(a_token_is_kept_out_ever_longer_and_bridged_once_each_time),
         cmocka_unit_test(the_only_token_is_not_covered_by_others),
+        cmocka_unit_test(a_pin_is_not_given_up_for_deaths_in_another_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
