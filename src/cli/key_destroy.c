@@ -8,48 +8,22 @@
 #include "cli/key_kind.h"
 #include "cli/keys.h"
 #include "cli/report.h"
-#include "cli/template.h"
 #include "cli/terminal.h"
 #include "wire/reference.h"
-
-/* Two public keys of one CKA_ID and label would be odd, more than this nobody's. */
-#define PUBLIC_OBJECTS_MAX 8
-
-/* The public key objects of the pair: those with its CKA_ID and label. */
-static CK_ULONG find_public(const struct token_session *session, const struct token_key *key,
-                            CK_OBJECT_HANDLE handles[PUBLIC_OBJECTS_MAX])
-{
-    static const CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
-    struct template template = {0};
-    CK_ULONG count = 0;
-    template_add(&template, CKA_CLASS, &class, sizeof(class));
-    template_add(&template, CKA_LABEL, key->label, strlen(key->label));
-    if (key->cka_id_size > 0)
-        template_add(&template, CKA_ID, key->cka_id, key->cka_id_size);
-
-    CK_FUNCTION_LIST *functions = session->functions;
-    if (functions->C_FindObjectsInit(session->handle, template.attributes, template.count) !=
-        CKR_OK)
-        return 0;
-    if (functions->C_FindObjects(session->handle, handles, PUBLIC_OBJECTS_MAX, &count) != CKR_OK)
-        count = 0;
-    functions->C_FindObjectsFinal(session->handle);
-    return count;
-}
 
 /* The private key first: with it gone, what else goes wrong is only untidy. */
 static enum token_error destroy_in(const struct token_session *session, const struct found_key *key,
                                    struct problem *problem)
 {
-    CK_OBJECT_HANDLE handles[PUBLIC_OBJECTS_MAX + 1];
-    CK_ULONG count = find_public(session, &key->key, handles);
-    if (key->key.public_handle != CK_INVALID_HANDLE)
-        handles[count++] = key->key.public_handle; /* of another label; or twice, which is seen */
+    struct token_public_objects public;
+    enum token_error error = token_find_public(key->token, session, &key->key, &public, problem);
+    if (error != TOKEN_OK)
+        return error;
     CK_RV rv = session->functions->C_DestroyObject(session->handle, key->key.handle);
     if (rv != CKR_OK)
         return token_error_of(key->token, rv, "destroying the private key", problem);
-    for (CK_ULONG i = 0; i < count; i++) {
-        rv = session->functions->C_DestroyObject(session->handle, handles[i]);
+    for (size_t i = 0; i < public.count; i++) {
+        rv = session->functions->C_DestroyObject(session->handle, public.handles[i]);
         if (rv == CKR_OK || rv == CKR_OBJECT_HANDLE_INVALID)
             continue;
         token_error_of(key->token, rv, "removing the public key", problem);

@@ -439,6 +439,52 @@ static CK_RV find_some(struct search *search)
     return rv;
 }
 
+/* --- The public key objects of a key --------------------------------------------------------- */
+
+static struct object private_object(const struct token_key *key)
+{
+    struct object object = {.handle = key->handle,
+                            .class = CKO_PRIVATE_KEY,
+                            .key_type = pkcs11_key_type(key->type),
+                            .id_size = key->cka_id_size,
+                            .label_size = strlen(key->label)};
+    memcpy(object.id, key->cka_id, key->cka_id_size);
+    memcpy(object.label, key->label, object.label_size);
+    return object;
+}
+
+/* Adds the handle if the object is the public key's. One that was destroyed meanwhile is not. */
+static CK_RV add_public(const struct token_session *session, const struct object *object,
+                        const struct token_key *key, struct token_public_objects *found)
+{
+    struct shown shown;
+    CK_RV rv = read_shown(session, object, &shown);
+    if (rv == CKR_OK && found->count < ARRAY_SIZE(found->handles) &&
+        compare_bytes(shown.key.spki, shown.key.spki_size, key->spki, key->spki_size) == 0)
+        found->handles[found->count++] = object->handle;
+    return rv == CKR_OBJECT_HANDLE_INVALID ? CKR_OK : rv;
+}
+
+enum token_error token_find_public(struct token *token, const struct token_session *session,
+                                   const struct token_key *key, struct token_public_objects *found,
+                                   struct problem *problem)
+{
+    static const CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    const struct object private = private_object(key);
+    struct object_list list = {0};
+    *found = (struct token_public_objects){.count = 0};
+    CK_RV rv = find_siblings(session, &private, &class, &list);
+    for (size_t i = 0; rv == CKR_OK && i < list.count; i++) {
+        if (compare_pairing(&list.objects[i], &private) == 0 &&
+            same_label(&list.objects[i], &private))
+            rv = add_public(session, &list.objects[i], key, found);
+    }
+    free(list.objects);
+    if (found->count == 0 && key->public_handle != CK_INVALID_HANDLE)
+        found->handles[found->count++] = key->public_handle;
+    return token_error_of(token, rv, "finding the public key", problem);
+}
+
 /* --- Queries --------------------------------------------------------------------------------- */
 
 static struct wanted uri_attribute(P11KitUri *uri, CK_ATTRIBUTE_TYPE type)

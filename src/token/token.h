@@ -199,6 +199,23 @@ enum token_error token_find_keys_in_session(struct token *token, struct token_se
                                             token_key_callback *callback, void *context,
                                             unsigned *unusable, struct problem *problem) MUST_USE;
 
+/* Copies of one public key: two on a token would be odd, more than this nobody's. */
+#define TOKEN_PUBLIC_OBJECTS_MAX 8
+
+struct token_public_objects {
+    CK_OBJECT_HANDLE handles[TOKEN_PUBLIC_OBJECTS_MAX];
+    size_t count;
+};
+
+/*
+ * The public key objects of a key that was just found: those with its CKA_ID (or none) and label
+ * that are its public key, byte for byte, as other keys may have the same id and label; where there
+ * is none, its public_handle. In a session that the caller has taken.
+ */
+enum token_error token_find_public(struct token *token, const struct token_session *session,
+                                   const struct token_key *key, struct token_public_objects *found,
+                                   struct problem *problem) MUST_USE;
+
 /* An RFC 7512 URI of the key for people and references (token=, object=, id=, type=private). */
 void token_key_uri(struct token *token, const struct token_key *key, char *uri, size_t size);
 

@@ -462,6 +462,20 @@ def test_destroy_can_be_limited_to_a_token(operator, file_keys):
     assert len(objects(operator, "www", "backup")) == 2
 
 
+def test_destroy_leaves_another_key_of_the_same_id_and_name_whole(operator, authority):
+    make = ("--keypairgen", "--id", "01", "--label", "www", "--key-type")
+    for kind in ("rsa:2048", "EC:prime256v1"):
+        operator.pkcs11_tool(*make, kind)
+    ids = {key["type"]: key["key_id"] for key in operator.json("key", "list")["keys"]}
+    operator("key", "destroy", ids["RSA 2048"], "--yes")
+    assert operator.json("key", "list")["unusable"] == 0
+    request = operator("csr", ids["EC P-256"], "--san", "a.example").stdout
+    assert "verify OK" in authority.openssl("req", "-noout", "-verify", input=request).text
+    assert "RSA" not in operator.pkcs11_tool("--list-objects")
+    operator("key", "destroy", ids["EC P-256"], "--yes")
+    assert objects(operator, "www") == {}
+
+
 def test_destroy_on_a_terminal_wants_the_name(operator):
     operator("key", "generate", "www", "--type", "p256", "--token", "prod")
     prompt = "Type its name to go on:"
