@@ -6,6 +6,7 @@
 
 #include <p11-kit/uri.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "token/token.h"
 
@@ -102,6 +103,7 @@ struct token {
     bool logged_in; /* by token_login(); written once, before other threads use the token */
     struct mechanism *mechanisms; /* sorted by type */
     size_t mechanism_count;
+    _Atomic unsigned searchable; /* bit t: a key of enum key_type t was found by its public key */
     struct session_pool pool;
 };
 

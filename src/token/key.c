@@ -22,7 +22,9 @@ struct search {
     void *context;
     uint64_t sessions; /* token_sessions_opened() */
     unsigned unusable;
-    bool stopped; /* by the callback */
+    bool matched;             /* a key was called back */
+    bool stopped;             /* by the callback */
+    struct public_key *other; /* NULL, or is set to a key of its type that is not query->spki */
 };
 
 static const struct {
@@ -222,6 +224,12 @@ static bool query_fits(const struct search *search, const struct object *object)
            fits(&search->uri_id, object->id, object->id_size);
 }
 
+static void note_other(const struct search *search, const struct public_key *public)
+{
+    if (search->other != NULL && search->other->type == public->type)
+        *search->other = *public;
+}
+
 static void call_back(struct search *search, const struct object *private,
                       const struct public_key *public, CK_OBJECT_HANDLE public_handle)
 {
@@ -235,14 +243,17 @@ static void call_back(struct search *search, const struct object *private,
                             .cka_id_size = private->id_size};
     const struct token_key_query *query = search->query;
     if (query->spki != NULL &&
-        compare_bytes(query->spki, query->spki_size, key.spki, key.spki_size) != 0)
+        compare_bytes(query->spki, query->spki_size, key.spki, key.spki_size) != 0) {
+        note_other(search, public);
         return;
+    }
     if (!key_id_of_spki(key.spki, key.spki_size, key.id)) {
         search->unusable++;
         return;
     }
     copy_printable(key.label, private->label, private->label_size);
     memcpy(key.cka_id, private->id, private->id_size);
+    search->matched = true;
     search->stopped = !search->callback(&key, search->context);
 }
 
@@ -274,7 +285,7 @@ static CK_RV report_siblings(struct search *search, const struct siblings *sibli
 {
     CK_RV rv = CKR_OK;
     for (size_t i = 0; rv == CKR_OK && !search->stopped && i < siblings->count; i++) {
-        if (siblings->objects[i].class == CKO_PRIVATE_KEY)
+        if (query_fits(search, &siblings->objects[i]))
             rv = report(search, &siblings->objects[i], siblings);
     }
     return rv;
@@ -422,7 +433,7 @@ static CK_RV find_by_spki(const struct search *search, struct object_list *list)
     size_t size = 0;
     enum key_type type;
     if (!public_key_value(query->spki, query->spki_size, &type, value, &size))
-        return CKR_OK; /* no token has a key of another type for us */
+        return CKR_OK;
     if (type == KEY_TYPE_RSA)
         return find_by_value(search, CKO_PRIVATE_KEY, CKK_RSA, value, size, list);
     return find_by_public(search, pkcs11_key_type(type), value, size, list);
@@ -437,6 +448,66 @@ static CK_RV find_some(struct search *search)
         rv = report_list(search, &list);
     free(list.objects);
     return rv;
+}
+
+/* --- Tokens that cannot search by public keys ------------------------------------------------ */
+
+static unsigned type_bit(enum key_type type)
+{
+    return 1U << (unsigned)type;
+}
+
+static bool any_key(const struct token_key *key, void *context)
+{
+    (void)key;
+    (void)context;
+    return false;
+}
+
+/* Looks for a key that is there: a token that finds it needs no comparing of all keys any more. */
+static CK_RV try_search(const struct search *search, const struct public_key *present)
+{
+    const struct token_key_query query = {.spki = present->spki, .spki_size = present->spki_size};
+    struct search trial = {
+        .token = search->token, .session = search->session, .query = &query, .callback = any_key};
+    CK_RV rv = find_some(&trial);
+    if (rv == CKR_OK && trial.matched)
+        atomic_fetch_or(&search->token->searchable, type_bit(present->type));
+    return rv;
+}
+
+/*
+ * Whatever the token says, it may have the key: QUIRK_BLIND_KEYS_MAX. Of all its keys, as another
+ * search for each would cost more. It goes on when the request's deadline is over: the callback is
+ * told of the key, and so the next request need not search.
+ */
+static CK_RV compare_all(struct search *search, enum key_type type)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_ATTRIBUTE template[] = {{CKA_CLASS, &class, sizeof(class)}};
+    struct public_key other = {.type = type};
+    size_t count = 0;
+    CK_RV rv =
+        object_count(search->session, template, ARRAY_SIZE(template), QUIRK_BLIND_KEYS_MAX, &count);
+    if (rv != CKR_OK || count > QUIRK_BLIND_KEYS_MAX)
+        return rv;
+    search->other = &other;
+    rv = find_all(search);
+    search->other = NULL;
+    bool missing = rv == CKR_OK && !search->matched && other.spki_size > 0;
+    return missing ? try_search(search, &other) : rv;
+}
+
+static CK_RV find_public_key(struct search *search)
+{
+    uint8_t value[PUBLIC_VALUE_SIZE_MAX];
+    size_t size = 0;
+    enum key_type type;
+    if (!public_key_value(search->query->spki, search->query->spki_size, &type, value, &size))
+        return CKR_OK; /* no token has a key of another type for us */
+    CK_RV rv = find_some(search);
+    bool searchable = (atomic_load(&search->token->searchable) & type_bit(type)) != 0;
+    return rv == CKR_OK && !search->matched && !searchable ? compare_all(search, type) : rv;
 }
 
 /* --- The public key objects of a key --------------------------------------------------------- */
@@ -498,7 +569,9 @@ static struct wanted uri_attribute(P11KitUri *uri, CK_ATTRIBUTE_TYPE type)
 static CK_RV run(struct search *search)
 {
     bool some = search->query_label.bytes != NULL || search->uri_label.bytes != NULL ||
-                search->uri_id.bytes != NULL || search->query->spki != NULL;
+                search->uri_id.bytes != NULL;
+    if (search->query->spki != NULL)
+        return find_public_key(search);
     return some ? find_some(search) : find_all(search);
 }
 

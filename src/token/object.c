@@ -26,11 +26,12 @@ static bool make_room(struct handles *found)
     return true;
 }
 
-static CK_RV collect(const struct token_session *session, struct handles *found)
+/* All of them, or some more than `max`. */
+static CK_RV collect(const struct token_session *session, size_t max, struct handles *found)
 {
     CK_ULONG batch = FIND_BATCH;
-    while (batch > 0) {
-        if (found->count > OBJECTS_MAX || !make_room(found))
+    while (batch > 0 && found->count <= max) {
+        if (!make_room(found))
             return CKR_HOST_MEMORY;
         CK_RV rv = session->functions->C_FindObjects(session->handle, found->handles + found->count,
                                                      FIND_BATCH, &batch);
@@ -44,13 +45,13 @@ static CK_RV collect(const struct token_session *session, struct handles *found)
 }
 
 static CK_RV find_handles(const struct token_session *session, CK_ATTRIBUTE *template,
-                          CK_ULONG template_size, struct handles *found)
+                          CK_ULONG template_size, size_t max, struct handles *found)
 {
     CK_FUNCTION_LIST *functions = session->functions;
     CK_RV rv = functions->C_FindObjectsInit(session->handle, template, template_size);
     if (rv != CKR_OK)
         return rv;
-    rv = collect(session, found);
+    rv = collect(session, max, found);
     CK_RV final = functions->C_FindObjectsFinal(session->handle);
     return rv == CKR_OK ? final : rv;
 }
@@ -115,9 +116,21 @@ CK_RV object_list_find(const struct token_session *session, CK_ATTRIBUTE *templa
                        CK_ULONG template_size, struct object_list *list)
 {
     struct handles found = {0};
-    CK_RV rv = find_handles(session, template, template_size, &found);
+    CK_RV rv = find_handles(session, template, template_size, OBJECTS_MAX, &found);
+    if (rv == CKR_OK && found.count > OBJECTS_MAX)
+        rv = CKR_HOST_MEMORY;
     if (rv == CKR_OK)
         rv = read_objects(session, &found, list);
+    free(found.handles);
+    return rv;
+}
+
+CK_RV object_count(const struct token_session *session, CK_ATTRIBUTE *template,
+                   CK_ULONG template_size, size_t max, size_t *count)
+{
+    struct handles found = {0};
+    CK_RV rv = find_handles(session, template, template_size, max, &found);
+    *count = found.count;
     free(found.handles);
     return rv;
 }

@@ -31,6 +31,10 @@ struct object_list {
 CK_RV object_list_find(const struct token_session *session, CK_ATTRIBUTE *template,
                        CK_ULONG template_size, struct object_list *list) MUST_USE;
 
+/* How many objects fit the template, or some number above `max` when there are more than that. */
+CK_RV object_count(const struct token_session *session, CK_ATTRIBUTE *template,
+                   CK_ULONG template_size, size_t max, size_t *count) MUST_USE;
+
 /*
  * C_GetAttributeValue. Attributes that the object does not have, does not show, or that are
  * longer than their buffer get ulValueLen 0, and are no error.

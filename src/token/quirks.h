@@ -30,6 +30,14 @@ const struct group *quirk_group(const uint8_t *params, size_t size) MUST_USE;
  */
 const uint8_t *quirk_point(const struct group *group, const uint8_t *value, size_t size) MUST_USE;
 
+/*
+ * The YubiHSM 2's module finds nothing by CKA_EC_POINT and CKA_MODULUS, and says CKR_OK (yubihsm-
+ * shell, pkcs11/yubihsm_pkcs11.c, C_FindObjectsInit()). Where a search by public key has never
+ * found one, up to so many keys are compared: the objects that a YubiHSM 2 holds (User Guide,
+ * "Hardware specifications"). With more, each key that is not there would cost thousands of calls.
+ */
+#define QUIRK_BLIND_KEYS_MAX 256
+
 /* How CKA_EC_POINT may be written; the order in which to search. */
 enum quirk_point_form { POINT_OCTET_STRING, POINT_RAW, POINT_BIT_STRING, POINT_FORMS };
 

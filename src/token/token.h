@@ -184,7 +184,9 @@ typedef bool token_key_callback(const struct token_key *key, void *context);
  * (RSA), else from the public key object with the same CKA_ID, or the same label when there is
  * no CKA_ID. A key whose public key cannot be had is passed over and counted in *unusable (which
  * may be NULL). One that answers a query by SubjectPublicKeyInfo has been compared with it
- * byte for byte. A URI that names another token finds nothing and is no error.
+ * byte for byte; where the token finds none, and has not shown that it can search so, its keys are
+ * all compared, up to QUIRK_BLIND_KEYS_MAX, which may outlast `deadline`: that is for the session.
+ * A URI that names another token finds nothing and is no error.
  */
 enum token_error token_find_keys(struct token *token, const struct token_key_query *query,
                                  uint64_t deadline, token_key_callback *callback, void *context,

@@ -1,5 +1,6 @@
 """One of two tokens with the same keys fails in every way there is: no client notices."""
 
+import json
 import os
 import signal
 import socket
@@ -344,6 +345,25 @@ def test_a_search_for_a_key_that_hangs_in_one_token_is_made_in_the_other(
     finally:
         modules[0].clear()
         immured.cli("key", "destroy", "new", "--yes")
+
+
+@pytest.mark.parametrize("kind", ["p256", "rsa2048"])
+@only_with_the_module
+def test_a_key_made_later_is_found_where_the_token_cannot_search_by_public_keys(
+    make_immured, token, modules, make_nginx, authority, keys, directory, kind
+):
+    immured = start_with(
+        *(make_immured, token, modules[:1]), env={"IMMURE_HSM_FAULTS": "profile yubihsm2"}
+    )
+    new = make_key(immured, authority, directory, "late", kind)
+    try:
+        nginx = make_nginx(immured.socket).configure((new.host, certificate_lines(new))).start()
+        taken, well = handshake(authority, nginx.port, new.host)
+        assert well, immured.log()
+        shown = json.loads(immured.cli("key", "show", "late", "--json").stdout)
+        assert shown["key_id"] == new.id.hex()
+    finally:
+        immured.cli("key", "destroy", "late", "--yes")
 
 
 def test_keys_are_looked_for_again_when_the_search_has_failed(

@@ -12,6 +12,7 @@
  *     wrong                a signature, or what was decrypted, has one bit changed
  *     serial               the device signs one at a time
  *     sessions N           C_OpenSession: CKR_SESSION_COUNT when N are open
+ *     blind                a search by CKA_MODULUS or CKA_EC_POINT finds nothing
  *     padded-only          C_GetMechanismInfo: CKM_RSA_X_509 is not for decryption
  *     pin-of-user          C_Login takes "user:password" alone; the real module gets the password
  *     vanish               the token is not there; when it is back, sessions and login are gone

@@ -23,9 +23,10 @@ static const struct {
     /*
      * YubiHSM 2 User Guide, "Concept: Session" (hsm2-concept-session.html): up to 16 sessions, and
      * commands in one block those in the others. The page has no times; these are of the size of
-     * a small device's.
+     * a small device's. yubihsm-shell, pkcs11/yubihsm_pkcs11.c, C_FindObjectsInit(): an attribute
+     * that it does not search by makes the set empty.
      */
-    {"yubihsm2", "sessions 16\nserial\ndelay 20 10\n"},
+    {"yubihsm2", "sessions 16\nserial\ndelay 20 10\nblind\n"},
     /*
      * Linux, "tpm: add retry logic" (commit e2fb992d82c6): a TPM can return TPM2_RC_RETRY to any
      * command. A TPM does one command at a time. That it is CKR_GENERAL_ERROR (0x05) in PKCS#11 is

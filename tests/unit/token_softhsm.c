@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "token/internal.h"
+#include "token/quirks.h"
 #include "wire/reference.h"
 
 #define SOFTHSM      "/usr/lib/softhsm/libsofthsm2.so"
@@ -633,6 +634,95 @@ static void a_token_that_finds_too_much_does_not_mislead(void **state)
     token_close(token);
 }
 
+static atomic_uint attribute_reads;
+
+static CK_RV count_reads(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *template,
+                         CK_ULONG count)
+{
+    atomic_fetch_add(&attribute_reads, 1);
+    return real->C_GetAttributeValue(session, object, template, count);
+}
+
+/* As the YubiHSM 2's module: an empty set, and CKR_OK. */
+static CK_RV find_nothing_by_value(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template,
+                                   CK_ULONG count)
+{
+    CK_OBJECT_CLASS none = CKO_VENDOR_DEFINED;
+    CK_ATTRIBUTE nothing = {CKA_CLASS, &none, sizeof(none)};
+    for (CK_ULONG i = 0; i < count; i++) {
+        if (template[i].type == CKA_EC_POINT || template[i].type == CKA_MODULUS)
+            return real->C_FindObjectsInit(session, &nothing, 1);
+    }
+    return real->C_FindObjectsInit(session, template, count);
+}
+
+/* More objects than a small device holds. */
+static CK_RV find_crowds(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE *objects, CK_ULONG max,
+                         CK_ULONG *count)
+{
+    CK_RV rv = real->C_FindObjects(session, objects, max, count);
+    while (rv == CKR_OK && *count > 0 && *count < max && *count <= QUIRK_BLIND_KEYS_MAX) {
+        objects[*count] = objects[0];
+        ++*count;
+    }
+    return rv;
+}
+
+static void a_small_token_that_cannot_search_by_public_keys_has_its_keys_compared(void **state)
+{
+    struct token *token = open_logged_in(1);
+    struct found all, found;
+    (void)state;
+    find(token, (struct token_key_query){0}, &all);
+    CK_FUNCTION_LIST *functions = exchange_functions(token);
+    functions->C_FindObjectsInit = find_nothing_by_value;
+    for (size_t i = 0; i < all.count; i++) {
+        struct token_key_query query = {.spki = all.keys[i].spki,
+                                        .spki_size = all.keys[i].spki_size};
+        assert_int_equal(find(token, query, &found), 1);
+        assert_int_equal(found.keys[0].handle, all.keys[i].handle);
+        query.label = "none";
+        assert_int_equal(find(token, query, &found), 0);
+    }
+    functions->C_FindObjects = find_crowds;
+    const struct token_key_query first = {.spki = all.keys[0].spki,
+                                          .spki_size = all.keys[0].spki_size};
+    assert_int_equal(find(token, first, &found), 0);
+    token_close(token);
+}
+
+static unsigned reads_of_a_miss(struct token *token, const struct found *missing)
+{
+    const struct token_key_query query = {.spki = missing->keys[0].spki,
+                                          .spki_size = missing->keys[0].spki_size};
+    struct found found;
+    atomic_store(&attribute_reads, 0);
+    assert_int_equal(find(token, query, &found), 0);
+    return atomic_load(&attribute_reads);
+}
+
+static void of_a_token_that_can_search_keys_are_compared_once(void **state)
+{
+    struct token *token = open_logged_in(1);
+    struct found missing;
+    (void)state;
+    struct pair pair = generate_in(token, 0, "missing", "missing");
+    find(token, (struct token_key_query){.label = "missing"}, &missing);
+    destroy_pair(token, pair);
+    CK_FUNCTION_LIST *functions = exchange_functions(token);
+    functions->C_GetAttributeValue = count_reads;
+    assert_int_not_equal(reads_of_a_miss(token, &missing), 0);
+    assert_int_equal(reads_of_a_miss(token, &missing), 0);
+    token_close(token);
+    token = open_logged_in(1);
+    functions = exchange_functions(token);
+    functions->C_GetAttributeValue = count_reads;
+    functions->C_FindObjectsInit = find_nothing_by_value;
+    assert_int_not_equal(reads_of_a_miss(token, &missing), 0);
+    assert_int_not_equal(reads_of_a_miss(token, &missing), 0);
+    token_close(token);
+}
+
 static void keys_without_an_id_pair_by_label_and_control_characters_are_replaced(void **state)
 {
     struct token *token = open_logged_in(1);
@@ -1204,6 +1294,8 @@ int main(void)
         cmocka_unit_test(a_wrong_public_key_is_never_taken_for_a_private_key),
         cmocka_unit_test(an_overlong_label_is_left_out),
         cmocka_unit_test(a_token_that_finds_too_much_does_not_mislead),
+        cmocka_unit_test(a_small_token_that_cannot_search_by_public_keys_has_its_keys_compared),
+        cmocka_unit_test(of_a_token_that_can_search_keys_are_compared_once),
         cmocka_unit_test(keys_without_an_id_pair_by_label_and_control_characters_are_replaced),
         cmocka_unit_test(every_scheme_signs_with_every_key_of_its_type),
         cmocka_unit_test(pss_works_without_the_tokens_own_pss),
