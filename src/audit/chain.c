@@ -13,14 +13,28 @@ static bool accounts_for_unread(const struct audit_chain *chain, const struct au
     return chain->unread > 0 && strcmp(record->text, text) == 0;
 }
 
-static bool follows(const struct audit_chain *chain, const struct audit_line *line,
+/* The hash before record `n`, which is next; NULL: that record is neither here nor known. */
+static const uint8_t *hash_before(const struct audit_chain *chain, uint64_t n)
+{
+    if (chain->n == n - 1)
+        return chain->hash;
+    return chain->head.n == n - 1 ? chain->head.hash : NULL;
+}
+
+static bool follows(const uint8_t *before, const struct audit_line *line,
                     const struct audit_record *record)
 {
     uint8_t hash[AUDIT_HASH_SIZE];
-    if (chain->n == 0 && record->n != 1)
-        return true; /* what came before is no longer here */
-    audit_record_hash(chain->hash, line->text, line->size, hash);
+    if (before == NULL)
+        return true;
+    audit_record_hash(before, line->text, line->size, hash);
     return memcmp(hash, record->hash, sizeof(hash)) == 0;
+}
+
+static void begin(struct audit_chain *chain, uint64_t n, bool checked)
+{
+    chain->first = n;
+    chain->first_unchecked = !checked;
 }
 
 enum audit_fault audit_chain_follow(struct audit_chain *chain, const struct audit_line *line,
@@ -34,10 +48,11 @@ enum audit_fault audit_chain_follow(struct audit_chain *chain, const struct audi
         return record->n > chain->n ? AUDIT_GAP : AUDIT_REPEATED;
     if (!accounts_for_unread(chain, record))
         return AUDIT_TORN;
-    if (!follows(chain, line, record))
+    const uint8_t *before = hash_before(chain, record->n);
+    if (!follows(before, line, record))
         return AUDIT_CHANGED;
     if (chain->n == 0)
-        chain->first = record->n;
+        begin(chain, record->n, before != NULL);
     chain->n = record->n;
     memcpy(chain->hash, record->hash, sizeof(chain->hash));
     chain->torn += chain->unread > 0;

@@ -29,8 +29,15 @@ enum audit_fault {
     AUDIT_CHANGED,    /* the hash is not that of the line and the record before */
 };
 
+struct audit_head {
+    uint64_t n;                    /* of a record; 0: of none */
+    uint8_t hash[AUDIT_HASH_SIZE]; /* of that record */
+};
+
 struct audit_chain {
+    struct audit_head head;        /* a record that is known from elsewhere; the caller's to set */
     uint64_t first;                /* number of the first record; 0: none was read */
+    bool first_unchecked;          /* what its hash covers is not known: anything may stand in it */
     uint64_t n;                    /* of the last one */
     uint8_t hash[AUDIT_HASH_SIZE]; /* of the last one */
     uint64_t unread;               /* bytes since then that are no records, newlines included */
@@ -38,9 +45,9 @@ struct audit_chain {
 };
 
 /*
- * Takes the next line, and reads it. The first record of all has number 1 and follows zeros; of
- * a log that begins later, the first record's hash is taken as it is. A faulty line is not taken:
- * the chain stays as it was.
+ * Takes the next line, and reads it. The first record of all has number 1 and follows zeros. Of a
+ * log that begins later, the first record follows the head if that is the one before; else its
+ * hash is taken as it is. A faulty line is not taken: the chain stays as it was.
  */
 enum audit_fault audit_chain_follow(struct audit_chain *chain, const struct audit_line *line,
                                     struct audit_record *record) MUST_USE;

@@ -11,11 +11,6 @@
 #include "cli/commands.h"
 #include "cli/report.h"
 
-struct head {
-    uint64_t n; /* 0: none was given */
-    uint8_t hash[AUDIT_HASH_SIZE];
-};
-
 /* Where in the log. */
 struct place {
     const char *file;
@@ -25,7 +20,6 @@ struct place {
 struct verification {
     struct audit_walk walk;
     struct audit_chain chain;
-    struct head head;
     uint64_t from, to;
     struct place unread; /* of the first line that is no record, while chain.unread > 0 */
     const char *fault;   /* NULL: none was found */
@@ -63,6 +57,16 @@ static void explain_gap(struct verification *verification, const struct place *p
                     due, got - 1);
 }
 
+static void explain_first(struct verification *verification, const struct place *place, uint64_t n)
+{
+    found(verification, place, "changed");
+    problem_set(
+        &verification->problem, 0,
+        "record %llu does not follow from record %llu of --head: it was changed, or another "
+        "stood there",
+        (unsigned long long)n, (unsigned long long)verification->chain.head.n);
+}
+
 static void explain_change(struct verification *verification, const struct place *place, uint64_t n)
 {
     bool inserted = next_is_due(verification);
@@ -89,6 +93,8 @@ static void explain(struct verification *verification, enum audit_fault fault, u
                     (unsigned long long)n, (unsigned long long)verification->chain.n);
     } else if (fault == AUDIT_GAP) {
         explain_gap(verification, &place, n);
+    } else if (verification->chain.n == 0 && n > 1) {
+        explain_first(verification, &place, n);
     } else {
         explain_change(verification, &place, n);
     }
@@ -96,8 +102,8 @@ static void explain(struct verification *verification, enum audit_fault fault, u
 
 static void compare_head(struct verification *verification, const struct audit_record *record)
 {
-    if (record->n != verification->head.n ||
-        memcmp(record->hash, verification->head.hash, sizeof(record->hash)) == 0)
+    const struct audit_head *head = &verification->chain.head;
+    if (record->n != head->n || memcmp(record->hash, head->hash, sizeof(record->hash)) == 0)
         return;
     const struct place place = {verification->walk.name, verification->walk.number};
     found(verification, &place, "rewritten");
@@ -125,7 +131,7 @@ static void look_at(struct verification *verification, const struct audit_line *
 static void look_at_end(struct verification *verification)
 {
     const struct audit_chain *chain = &verification->chain;
-    uint64_t n = verification->head.n;
+    uint64_t n = chain->head.n;
     if (chain->unread > 0) {
         explain(verification, AUDIT_UNREADABLE, 0);
     } else if (n > chain->n) {
@@ -133,7 +139,7 @@ static void look_at_end(struct verification *verification)
         problem_set(&verification->problem, 0,
                     "the log ends with record %llu, and --head knows record %llu",
                     (unsigned long long)chain->n, (unsigned long long)n);
-    } else if (n != 0 && n < chain->first) {
+    } else if (n != 0 && n + 1 < chain->first) {
         found(verification, NULL, "removed");
         problem_set(&verification->problem, 0,
                     "the log begins with record %llu, and record %llu of --head is not here",
@@ -167,6 +173,28 @@ static unsigned long long record_count(const struct audit_chain *chain)
     return chain->n == 0 ? 0 : chain->n - chain->first + 1;
 }
 
+static void tell_verdict(const struct verification *verification)
+{
+    const struct audit_chain *chain = &verification->chain;
+    if (verification->fault != NULL)
+        print_field("Verdict", "NOT as immured wrote it");
+    else if (chain->first_unchecked)
+        print_field("Verdict", "no fault found, but record %llu, the first, cannot be checked",
+                    (unsigned long long)chain->first);
+    else
+        print_field("Verdict", "good: each record follows from the one before");
+}
+
+static void tell_beginning(const struct audit_chain *chain)
+{
+    unsigned long long first = chain->first;
+    if (first > 1)
+        print_field("Begins", "with record %llu: what came before is not here", first);
+    if (chain->first_unchecked)
+        print_field("Not checked", "what record %llu says, without --head %llu:HASH", first,
+                    first - 1);
+}
+
 static enum exit_status tell_json(const struct verification *verification)
 {
     const struct audit_chain *chain = &verification->chain;
@@ -174,11 +202,11 @@ static enum exit_status tell_json(const struct verification *verification)
     head_text(chain, head, sizeof(head));
     audit_time_text(verification->from, from);
     audit_time_text(verification->to, to);
-    json_t *json =
-        json_pack("{s:b, s:s, s:I, s:I, s:I, s:s, s:s, s:s}", "good", verification->fault == NULL,
-                  "directory", verification->walk.directory, "records",
-                  (json_int_t)record_count(chain), "first", (json_int_t)chain->first, "torn_writes",
-                  (json_int_t)chain->torn, "from", from, "to", to, "head", head);
+    json_t *json = json_pack(
+        "{s:b, s:s, s:I, s:I, s:b, s:I, s:s, s:s, s:s}", "good", verification->fault == NULL,
+        "directory", verification->walk.directory, "records", (json_int_t)record_count(chain),
+        "first", (json_int_t)chain->first, "first_checked", !chain->first_unchecked, "torn_writes",
+        (json_int_t)chain->torn, "from", from, "to", to, "head", head);
     if (json != NULL && verification->fault != NULL)
         json_object_update_new(
             json, json_pack("{s:s, s:s?, s:I, s:s}", "fault", verification->fault, "file",
@@ -195,15 +223,11 @@ static void tell_text(const struct verification *verification)
     audit_time_text(verification->from, from);
     audit_time_text(verification->to, to);
     print_field("Audit log", "%s", verification->walk.directory);
-    print_field("Verdict", "%s",
-                verification->fault == NULL ? "good: each record follows from the one before"
-                                            : "NOT as immured wrote it");
+    tell_verdict(verification);
     print_field("Records", "%llu", record_count(chain));
     print_field("Time span", "%s to %s", from, to);
     print_field("Head", "%s", head);
-    if (chain->first > 1)
-        print_field("Begins", "with record %llu: what came before is not here",
-                    (unsigned long long)chain->first);
+    tell_beginning(chain);
     if (chain->torn > 0)
         print_field("Torn writes", "%llu, each told by the record after it",
                     (unsigned long long)chain->torn);
@@ -234,7 +258,7 @@ static enum exit_status tell(const struct verification *verification, bool json)
 
 /* --- The command ----------------------------------------------------------------------------- */
 
-static enum exit_status read_head(const char *text, struct head *head)
+static enum exit_status read_head(const char *text, struct audit_head *head)
 {
     char *rest = NULL;
     if (text == NULL)
@@ -248,7 +272,7 @@ static enum exit_status read_head(const char *text, struct head *head)
 static enum exit_status run(const struct arguments *arguments)
 {
     static struct verification verification;
-    enum exit_status status = read_head(arguments->head, &verification.head);
+    enum exit_status status = read_head(arguments->head, &verification.chain.head);
     if (status != STATUS_OK)
         return status;
     status = audit_walk_open(arguments, NULL, &verification.walk);
@@ -267,7 +291,7 @@ static const struct option_spec options[] = {
      .offset = offsetof(struct arguments, directory)},
     {.name = "head",
      .value = "N:HASH",
-     .help = "a record that the log must hold, from immured's own log",
+     .help = "a record that the log must hold or begin after, from immured's own log",
      .offset = offsetof(struct arguments, head)},
 };
 
@@ -277,7 +301,8 @@ const struct command command_audit_verify = {
     .summary = "Check that the audit log is as immured wrote it",
     .detail =
         "Says where it was first changed, if it was. That its end was cut off, or that all of\n"
-        "it was written anew, shows only against a --head that was kept elsewhere.",
+        "it was written anew, shows only against a --head that was kept elsewhere. So does a\n"
+        "change of the first record where those before it were put away: give the one before.",
     .page = "immure-audit(1)",
     .options = options,
     .option_count = ARRAY_SIZE(options),

@@ -421,7 +421,8 @@ def test_renumbered(logged, copy):
 def test_tampering_is_found_where_it_is(logged, copy, change, line, fault):
     rewrite(copy, change)
     if fault is None:  # nothing can tell it from old files that were put away, but it is told
-        assert "with record 2: what came before is not here" in verify(logged, copy, status=0)
+        said = verify(logged, copy, status=0)
+        assert "with record 2: what came before is not here" in said and "good" not in said
         return
     line = len(audit.lines(copy)) if line == -1 else line
     assert re.search(rf"audit-....-..\.log, line {line}: {fault}: ", verify(logged, copy))
@@ -468,6 +469,64 @@ def test_a_file_that_is_missing_shows_unless_it_is_the_oldest(logged, copy):
     assert "is not here" in verify(logged, copy, "--head", f"1:{'0' * 64}")
     (copy / "audit-2026-02.log").rename(copy / "audit-2026-04.log")
     assert "out of sequence" in verify(logged, copy)
+
+
+def head_of(line):
+    record = json.loads(line)
+    return f"{record['n']}:{record['hash']}"
+
+
+def verdict(immured, directory, *options, status=0):
+    """What `immure audit verify --json` says of it: whether it is good, and the first record of it."""
+    said = immured.cli("audit", "verify", "--directory", directory, "--json", *options, status=status)
+    answer = json.loads(said.stdout)
+    return answer["good"], answer["first"], answer["first_checked"]
+
+
+@pytest.fixture
+def late(copy):
+    """The log without its first two records, and the heads of the two, the third and the last."""
+    lines = audit.lines(copy)
+    rewrite(copy, lambda lines: lines.__delitem__(slice(2)))
+    return copy, [head_of(line) for line in (*lines[:3], lines[-1])]
+
+
+def change_what_the_first_says(directory):
+    """And leave it its hash, so that the next one follows from it."""
+    before = audit.lines(directory)[0]
+    rewrite(directory, replaced(0, b'"user":"root"', b'"user":"rosa"'))
+    rewrite(directory, replaced(0, b'"count":', b'"count":1'))
+    assert audit.lines(directory)[0][-66:] == before[-66:]
+
+
+def test_a_log_whose_oldest_files_were_put_away_is_good_after_the_head_before_it(logged, late):
+    directory, (_, second, _, _) = late
+    assert "good: each record follows" in verify(logged, directory, "--head", second, status=0)
+    assert verdict(logged, directory, "--head", second) == (True, 3, True)
+
+
+def test_the_first_record_that_was_changed_shows_after_the_head_before_it(logged, late):
+    directory, (first, second, third, _) = late
+    change_what_the_first_says(directory)
+    said = verify(logged, directory, "--head", second)
+    assert re.search(r"\.log, line 1: changed: record 3 does not follow from record 2 of --head", said)
+    assert verdict(logged, directory, "--head", second, status=1)[0] is False
+    # Any other head than the one that is right.
+    for other in (f"2:{'0' * 64}", third.replace("3:", "2:", 1)):
+        assert "line 1: changed: " in verify(logged, directory, "--head", other)
+    assert "removed: " in verify(logged, directory, "--head", first)
+
+
+@pytest.mark.parametrize("kept", [None, 2, 3], ids=["no head", "its own head", "the last head"])
+def test_the_first_record_that_cannot_be_checked_is_not_called_good(logged, late, kept):
+    directory, heads = late
+    change_what_the_first_says(directory)
+    options = ["--head", heads[kept]] if kept else []
+    said = verify(logged, directory, *options, status=0)
+    assert "good" not in said
+    assert "no fault found, but record 3, the first, cannot be checked" in said
+    assert re.search(r"^Not checked: +what record 3 says, without --head 2:HASH$", said, re.MULTILINE)
+    assert verdict(logged, directory, *options) == (True, 3, False)
 
 
 def test_immured_goes_on_after_a_torn_line_and_says_so(logged, copy, make_immured):
