@@ -14,7 +14,7 @@
 
 /* "immureaT" */
 #define MAGIC   UINT64_C(0x696d6d7572656154)
-#define VERSION 1
+#define VERSION 2
 
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_SIZE 36
@@ -45,9 +45,9 @@ struct row {
 struct shared {
     uint64_t magic, version, size;
     char boot_id[BOOT_ID_SIZE];
-    pthread_mutex_t lock; /* robust; covers what follows */
-    bool woken;           /* the master will look at the table soon */
-    size_t live_count;
+    pthread_mutex_t lock;       /* robust; covers what follows */
+    bool woken;                 /* the master will look at the table soon */
+    size_t uses, refusals;      /* rows that are live */
     size_t free_from;           /* no row before this one is free */
     size_t top;                 /* no row from this one on is live */
     uint16_t index[INDEX_SIZE]; /* a row's place + 1; can be made anew from the rows */
@@ -117,7 +117,8 @@ static void enter(struct shared *shared, size_t row)
     uint16_t *place = find_place(shared, &shared->rows[row].id);
     if (place != NULL)
         *place = (uint16_t)(row + 1);
-    shared->live_count++;
+    shared->uses += !shared->rows[row].id.is_refusal;
+    shared->refusals += shared->rows[row].id.is_refusal != 0;
     if (shared->top <= row)
         shared->top = row + 1;
 }
@@ -126,7 +127,7 @@ static void enter(struct shared *shared, size_t row)
 static void make_index(struct shared *shared, size_t top)
 {
     memset(shared->index, 0, sizeof(shared->index));
-    shared->live_count = shared->free_from = shared->top = 0;
+    shared->uses = shared->refusals = shared->free_from = shared->top = 0;
     for (size_t i = 0; i < top; i++) {
         if (atomic_load(&shared->rows[i].live))
             enter(shared, i);
@@ -210,8 +211,9 @@ static struct audit_id overflow_id(const struct audit_id *id)
 
 static bool has_room(const struct shared *shared, const struct audit_id *id)
 {
-    size_t max = id->is_refusal ? AUDIT_ROWS_REFUSED_MAX : AUDIT_ROWS_MAX - OVERFLOW_ROWS;
-    return shared->live_count < max;
+    if (id->is_refusal && shared->refusals >= AUDIT_ROWS_REFUSED_MAX)
+        return false;
+    return shared->uses + shared->refusals < AUDIT_ROWS_MAX - OVERFLOW_ROWS;
 }
 
 /* Whether the master has to be woken. The lock is held. */
@@ -322,10 +324,11 @@ void audit_table_end_minute(struct audit_table *table)
     unlock(table->shared);
 }
 
+/* Half of what refusals leave to uses is for those of the next half second. */
 bool audit_table_is_crowded(struct audit_table *table)
 {
     lock(table->shared);
-    bool crowded = table->shared->live_count >= AUDIT_ROWS_REFUSED_MAX;
+    bool crowded = 2 * table->shared->uses + table->shared->refusals >= AUDIT_ROWS_MAX;
     unlock(table->shared);
     return crowded;
 }

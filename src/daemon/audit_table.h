@@ -26,7 +26,11 @@
  * minute are written before it ends.
  */
 #define AUDIT_ROWS_MAX 4096
-/* So that refusals, which anybody can cause, never take the last rows from uses. */
+/*
+ * So that refusals, which anybody can cause, never take the last rows from uses. More in a minute
+ * than this are counted without their key, and not written before it ends: else who is refused
+ * could have the log grow by so many records each half second.
+ */
 #define AUDIT_ROWS_REFUSED_MAX (AUDIT_ROWS_MAX / 2)
 
 /* What a row counts; compared as bytes, so texts are padded with NULs: see audit_text(). */
@@ -91,7 +95,7 @@ void audit_table_settle(struct audit_table *table, uint64_t n);
 /* The master's, when a minute has ended and all is settled: removes rows that nothing is in. */
 void audit_table_end_minute(struct audit_table *table);
 
-/* The master's: the minute had better end now. */
+/* The master's: the minute had better end now, or uses will have no room. Never for refusals. */
 bool audit_table_is_crowded(struct audit_table *table) MUST_USE;
 
 #endif

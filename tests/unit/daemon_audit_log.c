@@ -208,12 +208,17 @@ static void a_full_disk_takes_whole_records_and_tells_which(void **state)
 
 /* --- From the table to the files --- */
 
-static void count(struct audit_table *table, uint64_t now)
+static void count_of(struct audit_table *table, uint32_t uid, const char *outcome, uint64_t now)
 {
-    struct audit_id id = {.uid = 7};
-    audit_text(id.outcome, sizeof(id.outcome), "signed");
+    struct audit_id id = {.uid = uid, .is_refusal = strcmp(outcome, "signed") != 0};
+    audit_text(id.outcome, sizeof(id.outcome), outcome);
     if (!audit_table_count(table, &id, now))
         audit_table_add(table, &id, "www", now);
+}
+
+static void count(struct audit_table *table, uint64_t now)
+{
+    count_of(table, 7, "signed", now);
 }
 
 static struct audit_writer *open_writer(struct audit_table **table)
@@ -253,6 +258,28 @@ static void the_first_use_is_written_within_a_second_and_the_rest_at_the_minutes
     audit_writer_close(writer);
     audit_table_close(table);
     assert_int_equal(check_chain(0), n + 3);
+}
+
+static void refusals_grow_the_log_by_one_table_a_minute(void **state)
+{
+    (void)state;
+    struct audit_table *table;
+    struct audit_writer *writer = open_writer(&table);
+    uint64_t n = check_chain(0), minute = (audit_now() / 60000 + 1) * 60000, step = 500;
+    uint32_t uid = 0;
+    audit_writer_run(writer, false, minute);
+    for (uint64_t now = minute + step; now < minute + 59000; now += 2 * step) {
+        for (uint32_t end = uid + AUDIT_ROWS_REFUSED_MAX; uid < end; uid++)
+            count_of(table, uid, "refused by grant", now);
+        audit_writer_run(writer, true, now);
+        audit_writer_run(writer, false, now + step);
+    }
+    assert_int_equal(check_chain(0), n + AUDIT_ROWS_REFUSED_MAX + 1); /* the one is "other" */
+    count(table, minute + 59999);
+    audit_writer_run(writer, false, minute + 60000);
+    assert_int_equal(check_chain(0), n + AUDIT_ROWS_REFUSED_MAX + 3);
+    audit_writer_close(writer);
+    audit_table_close(table);
 }
 
 static void a_clock_that_is_set_back_puts_nothing_off(void **state)
@@ -340,6 +367,7 @@ int main(void)
         TEST(one_immured_at_a_time_writes),
         TEST(a_full_disk_takes_whole_records_and_tells_which),
         TEST(the_first_use_is_written_within_a_second_and_the_rest_at_the_minutes_end),
+        TEST(refusals_grow_the_log_by_one_table_a_minute),
         TEST(a_clock_that_is_set_back_puts_nothing_off),
         TEST(what_a_master_that_was_killed_left_is_written_once),
     };

@@ -254,9 +254,9 @@ static void what_does_not_fit_is_counted_without_its_key(void **state)
     const unsigned each = AUDIT_ROWS_MAX + 1000;
     for (unsigned number = 0; number < each; number++)
         count(table, number, "not granted", 5);
-    assert_true(audit_table_is_crowded(table));
     for (unsigned number = 0; number < each; number++)
         count(table, number, "signed", 5);
+    assert_true(audit_table_is_crowded(table));
     size_t taken = take(table, true, UINT64_MAX);
     assert_true(taken <= AUDIT_ROWS_MAX);
     assert_int_equal(count_of(taken, "", "not granted"), AUDIT_ROWS_REFUSED_MAX);
@@ -267,6 +267,34 @@ static void what_does_not_fit_is_counted_without_its_key(void **state)
     assert_false(audit_table_is_crowded(table));
     count(table, each, "signed", 6);
     assert_int_equal(count_of(take(table, true, UINT64_MAX), "", "signed"), 1);
+    audit_table_close(table);
+}
+
+/* How many different uses there are when the minute had better end. */
+static unsigned crowd(struct audit_table *table)
+{
+    unsigned number = 0;
+    while (number < AUDIT_ROWS_MAX && !audit_table_is_crowded(table))
+        count(table, number++, "signed", 5);
+    return number;
+}
+
+static void uses_end_the_minute_while_there_is_room_for_more_and_refusals_never(void **state)
+{
+    (void)state;
+    struct audit_table *table = new_table();
+    unsigned alone = crowd(table);
+    assert_int_equal(alone, AUDIT_ROWS_MAX / 2);
+    (void)!take(table, true, UINT64_MAX);
+    audit_table_end_minute(table);
+    for (unsigned number = 0; number < 2 * AUDIT_ROWS_MAX; number++)
+        count(table, number, "not granted", 5);
+    assert_false(audit_table_is_crowded(table));
+    unsigned besides = crowd(table);
+    assert_uint_in_range(besides, 1, AUDIT_ROWS_MAX / 4);
+    for (unsigned number = 0; number < 2 * besides - 16; number++)
+        count(table, number, "signed", 5);
+    assert_int_equal(count_of(take(table, true, UINT64_MAX), "other", "signed"), 0);
     audit_table_close(table);
 }
 
@@ -315,6 +343,7 @@ int main(void)
         cmocka_unit_test(within_a_minute_only_the_first_use_is_taken_at_once),
         cmocka_unit_test(the_master_is_woken_for_new_rows_alone),
         cmocka_unit_test(what_does_not_fit_is_counted_without_its_key),
+        cmocka_unit_test(uses_end_the_minute_while_there_is_room_for_more_and_refusals_never),
         cmocka_unit_test(a_file_that_is_no_table_is_made_one_and_a_link_is_refused),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
