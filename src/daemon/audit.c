@@ -27,6 +27,12 @@ static bool is_end(enum wire_status status)
            status == WIRE_DEADLINE_PASSED;
 }
 
+/* What comes after its deadline is not looked at: whoever sent it need not have had any grant. */
+static bool was_allowed(const struct request *request)
+{
+    return request->counted.meter != NULL;
+}
+
 static void count(const struct request *request, struct audit_id *id)
 {
     struct audit_table *table = request->worker->settings.audit;
@@ -47,9 +53,10 @@ static void count(const struct request *request, struct audit_id *id)
 void audit_request(const struct request *request, enum wire_status status)
 {
     struct audit_id id = {.is_refusal = status != WIRE_OK};
-    if (!is_use(request) || (request->rule == RULE_NONE && !is_end(status)))
+    bool was_refused = request->rule != RULE_NONE;
+    if (!is_use(request) || !(was_refused || (was_allowed(request) && is_end(status))))
         return;
-    if (request->rule != RULE_NONE)
+    if (was_refused)
         snprintf(id.outcome, sizeof(id.outcome), "refused by %s", rule_name(request->rule));
     else
         audit_text(id.outcome, sizeof(id.outcome),

@@ -1,7 +1,8 @@
 /*
  * What of a request is counted in the audit log: each signature or decryption, and each attempt
- * that failed for good. Answers that a client takes as "ask again" ("busy", "unknown key") are no
- * use of a key and not counted; neither is what does not concern a key (status, searches).
+ * that was refused, or was allowed and failed for good. Answers that a client takes as "ask again"
+ * ("busy", "unknown key") are no use of a key and not counted; neither is what comes after its own
+ * deadline, nor what does not concern a key (status, searches).
  *
  * A signature is counted before it is sent: none leaves immured uncounted, whatever dies. So a
  * client whose worker is killed in between asks again and has two counted, as two were made.

@@ -163,6 +163,35 @@ def test_what_is_not_for_tls_is_counted_as_such(make_immured, keys):
     }
 
 
+@pytest.mark.parametrize("user", ["nobody", "www-data"])
+def test_what_nothing_has_allowed_when_its_deadline_passes_is_no_use(make_immured, keys, user):
+    immured, key = make_immured().start(), keys["p256"]
+    assert sign(immured, key.id) == wire.OK  # so that it is known
+    late = wire.request(wire.SIGN, TLS13, scheme=wire.ECDSA_SHA256, key_id=key.id, deadline_ms=0)
+    with wire.Connection(immured.socket, user) as connection:
+        assert connection.call(late).status == wire.DEADLINE_PASSED
+    immured.stop()
+    assert audit.counts(immured.audit, "user", "outcome") == {("root", "signed"): 1}
+
+
+def test_what_was_allowed_and_waits_past_its_deadline_is_counted(make_slow, keys):
+    immured, key = make_slow(30, "max-sessions = 2"), keys["p256"]
+    with wire.Connection(immured.socket) as connection:
+        requests = [
+            wire.request(wire.SIGN, TLS13, scheme=wire.ECDSA_SHA256, key_id=key.id, request_id=number, deadline_ms=200)
+            for number in range(30)
+        ]
+        for request in requests:
+            connection.send(request)
+        statuses = [connection.receive().status for _ in requests]
+    immured.stop()
+    late = statuses.count(wire.DEADLINE_PASSED)
+    assert late > 0
+    counted = audit.counts(immured.audit, "name", "outcome")
+    assert counted[(key.name, "deadline passed")] == late
+    assert counted[(key.name, "signed")] == statuses.count(wire.OK) == len(statuses) - late
+
+
 def test_a_decryption_is_counted_whatever_its_padding_was(make_immured, token, authority, directory):
     grant = "[grant one]\nuser = root\nkeys = *\nuse = decrypt tls12-rsa-decrypt\n"
     immured = make_immured(token.section() + grant)
