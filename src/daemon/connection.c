@@ -39,7 +39,7 @@ static struct connection *connection_new(struct connections *connections,
         return NULL;
     }
     connection->connections = connections;
-    connection->slot = CONNECTIONS_MAX;
+    connection->slot = CONNECTION_SLOTS;
     connection->socket = socket;
     atomic_init(&connection->references, 1);
     atomic_init(&connection->broken, false);
@@ -52,17 +52,37 @@ static struct connection *connection_new(struct connections *connections,
     return connection;
 }
 
-static bool user_has_too_many(const struct connections *connections, uid_t uid)
+bool connection_is_stranger(const struct connection *connection)
 {
-    size_t count = 0;
-    for (size_t i = 0; uid != 0 && i < CONNECTIONS_MAX; i++)
-        count += connections->slots[i] != NULL && connections->slots[i]->uid == uid;
-    return count >= CONNECTIONS_USER_MAX;
+    return connection->grants == 0 && !connection->is_operator;
+}
+
+/* Of how many of its kind a new connection may be one. */
+static const struct quota {
+    size_t all, user;
+    const char *whose;
+} quotas[] = {
+    [false] = {CONNECTIONS_MAX, CONNECTIONS_USER_MAX, ""},
+    [true] = {STRANGERS_MAX, STRANGERS_USER_MAX, " by users without a grant"},
+};
+
+static bool has_room(const struct connections *connections, const struct connection *new)
+{
+    bool stranger = connection_is_stranger(new);
+    size_t all = 0, user = 0;
+    for (size_t i = 0; i < CONNECTION_SLOTS; i++) {
+        const struct connection *other = connections->slots[i];
+        if (other == NULL || connection_is_stranger(other) != stranger)
+            continue;
+        all++;
+        user += other->uid == new->uid;
+    }
+    return all < quotas[stranger].all && (new->uid == 0 || user < quotas[stranger].user);
 }
 
 static bool enter_table(struct connections *connections, struct connection *connection)
 {
-    if (connections->count == CONNECTIONS_MAX || user_has_too_many(connections, connection->uid))
+    if (!has_room(connections, connection))
         return false;
     size_t slot = 0;
     while (connections->slots[slot] != NULL)
@@ -77,7 +97,7 @@ static bool enter_table(struct connections *connections, struct connection *conn
 static void leave_table(struct connection *connection)
 {
     struct connections *connections = connection->connections;
-    if (connection->slot == CONNECTIONS_MAX)
+    if (connection->slot == CONNECTION_SLOTS)
         return; /* it was turned away */
     pthread_mutex_lock(&connections->lock);
     connections->slots[connection->slot] = NULL;
@@ -88,6 +108,7 @@ static void leave_table(struct connection *connection)
 
 static bool register_connection(struct connections *connections, struct connection *connection)
 {
+    const struct quota *quota = &quotas[connection_is_stranger(connection)];
     unsigned suppressed;
     pthread_mutex_lock(&connections->lock);
     bool draining = connections->draining;
@@ -95,10 +116,10 @@ static bool register_connection(struct connections *connections, struct connecti
     connections->refused += !good && !draining;
     pthread_mutex_unlock(&connections->lock);
     if (!good && !draining && rate_limit_pass(&refusals, &suppressed))
-        log_warning("a client was turned away: uid %u (pid %d): more than %d connections of one "
-                    "user or %d in all are open (%u more such since the last line)",
-                    (unsigned)connection->uid, (int)connection->pid, CONNECTIONS_USER_MAX,
-                    CONNECTIONS_MAX, suppressed);
+        log_warning("a client was turned away: uid %u (pid %d): more than %zu connections of one "
+                    "user or %zu in all are open%s (%u more such since the last line)",
+                    (unsigned)connection->uid, (int)connection->pid, quota->user, quota->all,
+                    quota->whose, suppressed);
     return good;
 }
 
@@ -127,7 +148,7 @@ bool connections_drain(struct connections *connections, uint64_t deadline)
     int error = 0;
     pthread_mutex_lock(&connections->lock);
     connections->draining = true;
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+    for (size_t i = 0; i < CONNECTION_SLOTS; i++) {
         /* The client's next send fails; what it has sent before is still received. */
         if (connections->slots[i] != NULL)
             shutdown(connections->slots[i]->socket, SHUT_RD);

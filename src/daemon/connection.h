@@ -25,6 +25,14 @@
 #define CONNECTIONS_MAX 4096
 /* So that one user other than root cannot take them all. */
 #define CONNECTIONS_USER_MAX 1024
+/*
+ * Besides, and not among those: clients that are told that they have no grant, so that they take no
+ * room of those that have one, as another program of the user to whose unit a grant is bound.
+ */
+#define STRANGERS_MAX      256
+#define STRANGERS_USER_MAX 32
+
+#define CONNECTION_SLOTS (CONNECTIONS_MAX + STRANGERS_MAX)
 
 struct connections;
 
@@ -38,13 +46,13 @@ struct connection {
     char unit[UNIT_NAME_SIZE]; /* see peer.h */
     grant_set grants;
     bool is_operator; /* root or immured's own user: may look, but not sign, without a grant */
-    size_t slot;      /* in the table; CONNECTIONS_MAX: in none */
+    size_t slot;      /* in the table; CONNECTION_SLOTS: in none */
 };
 
 struct connections {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct connection *slots[CONNECTIONS_MAX];
+    struct connection *slots[CONNECTION_SLOTS];
     size_t count;
     uint64_t refused; /* beyond a limit */
     bool draining;
@@ -69,6 +77,9 @@ void connections_counts(struct connections *connections, size_t *count, uint64_t
 
 /* For the one thread that has received its epoll event: has the next event reported. */
 bool connection_watch(struct connection *connection, int epoll) MUST_USE;
+
+/* Has no grant and is no operator: gets refusals alone. */
+bool connection_is_stranger(const struct connection *connection) MUST_USE;
 
 void connection_hold(struct connection *connection);
 void connection_release(struct connection *connection);

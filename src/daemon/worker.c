@@ -36,7 +36,7 @@
 #define ACCEPT_PAUSE_US 50000
 
 /* Clients, and as much again for what vendors' libraries open. */
-#define DESCRIPTORS_WANTED ((rlim_t)2 * CONNECTIONS_MAX)
+#define DESCRIPTORS_WANTED ((rlim_t)2 * CONNECTION_SLOTS)
 
 /* --- The threads --- */
 
@@ -154,9 +154,9 @@ static void raise_descriptor_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_WANTED)
         return;
     limit.rlim_cur = limit.rlim_max < DESCRIPTORS_WANTED ? limit.rlim_max : DESCRIPTORS_WANTED;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= CONNECTIONS_MAX)
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= CONNECTION_SLOTS)
         log_warning("only %llu descriptors are allowed: raise LimitNOFILE= for %d clients",
-                    (unsigned long long)limit.rlim_cur, CONNECTIONS_MAX);
+                    (unsigned long long)limit.rlim_cur, CONNECTION_SLOTS);
 }
 
 /*

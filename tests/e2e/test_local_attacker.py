@@ -6,18 +6,24 @@ import random
 import re
 import shutil
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from harness import wire
 from harness.messages import RSA_PKCS1, Messages
-from harness.process import is_running, run, wait_until
+from harness.process import is_running, run, wait_for_words, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, as_daemon, as_user
 
 WEB_SERVER, STRANGER = "www-data", "nobody"
 # An account that is in the web server's group, as a deployment's may be.
 MEMBER = (STRANGER, [WEB_SERVER])
+MANY = ("backup", "bin", "games", "irc", "list", "lp", "mail", "man", "news", "proxy", "sys", "uucp", STRANGER)
+# Of daemon/connection.h.
+CONNECTIONS_MAX, CONNECTIONS_USER_MAX = 4096, 1024
+STRANGERS_MAX, STRANGERS_USER_MAX = 256, 32
+LISTENER_BACKLOG = 500  # less than the system or immured allows
 
 
 @pytest.fixture
@@ -85,6 +91,29 @@ def test_a_grant_for_one_key_shows_nothing_of_another(make_immured, token, keys)
         for what, request in every_operation(keys["rsa2048"]).items():
             if what not in ("STATUS", "FIND_KEY by URI"):  # the URI fits the other key as well
                 assert connection.call(request).status == wire.NOT_GRANTED, what
+
+
+@pytest.mark.parametrize(
+    "users, count, room",
+    [([STRANGER], CONNECTIONS_USER_MAX, STRANGERS_USER_MAX), (MANY, CONNECTIONS_MAX, STRANGERS_MAX)],
+    ids=["of the same user", "of many users"],
+)
+def test_connections_without_a_grant_take_no_room_from_those_that_have_one(
+    make_immured, token, keys, make_right, users, count, room
+):
+    grants = GRANTS.replace(f"user = {WEB_SERVER}", f"group = {WEB_SERVER}")
+    immured = make_immured(token.section() + grants).start()
+    introduce(immured, keys["rsa2048"])
+    with ExitStack() as stack:
+        for number in range(count):
+            stack.enter_context(wire.Connection(immured.socket, users[number % len(users)]))
+            if number % LISTENER_BACKLOG == 0:
+                immured.status()  # those before have been taken
+        with wire.Connection(immured.socket, *MEMBER) as member:
+            reply = member.call(make_right())
+            assert reply and reply.status == wire.OK, reply
+            assert immured.status()["connections"] <= room + 2  # and the one that asks
+        wait_for_words(immured, f"more than {STRANGERS_USER_MAX} connections of one user or {STRANGERS_MAX} in all")
 
 
 def leaves_core_files():
