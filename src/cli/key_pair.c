@@ -131,7 +131,7 @@ static enum exit_status print_pair_json(const struct found_key *key,
                                         const char *type)
 {
     enum verdict verdict = key_verdict(attributes);
-    char uri[1024];
+    char uri[TOKEN_KEY_URI_SIZE_MAX];
     token_key_uri(key->token, &key->key, uri, sizeof(uri));
     return print_json(
         json_pack("{s:o, s:s, s:o, s:s, s:o, s:s, s:s, s:o}", "name", json_text(key->key.label),

@@ -13,8 +13,6 @@
 #include "cli/report.h"
 #include "wire/reference.h"
 
-#define URI_SIZE_MAX 1024
-
 /* The two lines above the PEM block (design: key references). */
 static void write_comment(BIO *out, const struct found_keys *found)
 {
@@ -31,7 +29,7 @@ static void write_comment(BIO *out, const struct found_keys *found)
 static bool write_reference(BIO *out, const struct found_keys *found)
 {
     const struct found_key *first = &found->items[0];
-    char id[KEY_ID_TEXT_SIZE], uri[URI_SIZE_MAX], name[KEY_NAME_SIZE_MAX + 1];
+    char id[KEY_ID_TEXT_SIZE], uri[TOKEN_KEY_URI_SIZE_MAX], name[KEY_NAME_SIZE_MAX + 1];
     token_key_uri(first->token, &first->key, uri, sizeof(uri));
     snprintf(name, sizeof(name), "%s", key_display_name(&first->key, id));
 

@@ -12,15 +12,13 @@
 #include "cli/keys.h"
 #include "cli/report.h"
 
-#define URI_SIZE_MAX 1024
-
 /* An ML-DSA-87 public key is 3,620 bytes of PEM. */
 #define PUBLIC_PEM_SIZE_MAX 4096
 
 struct copy_look {
     struct key_attributes attributes;
     enum verdict verdict;
-    char uri[URI_SIZE_MAX];
+    char uri[TOKEN_KEY_URI_SIZE_MAX];
 };
 
 static enum exit_status look_at(const struct found_key *key, struct copy_look *look)

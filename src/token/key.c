@@ -566,6 +566,14 @@ static struct wanted uri_attribute(P11KitUri *uri, CK_ATTRIBUTE_TYPE type)
     return (struct wanted){attribute->pValue, attribute->ulValueLen};
 }
 
+/* Longer ones fit no key, and some modules copy them to a buffer of 255 bytes. */
+static bool may_fit(const struct search *search)
+{
+    return search->query_label.size <= TOKEN_LABEL_SIZE_MAX &&
+           search->uri_label.size <= TOKEN_LABEL_SIZE_MAX &&
+           search->uri_id.size <= TOKEN_CKA_ID_SIZE_MAX;
+}
+
 static CK_RV run(struct search *search)
 {
     bool some = search->query_label.bytes != NULL || search->uri_label.bytes != NULL ||
@@ -588,7 +596,8 @@ static enum token_error find_keys(struct search *search, struct problem *problem
         search->uri_label = uri_attribute(uri, CKA_LABEL);
         search->uri_id = uri_attribute(uri, CKA_ID);
     }
-    CK_RV rv = uri == NULL || uri_fits_slot(uri, &search->token->slot) ? run(search) : CKR_OK;
+    bool here = uri == NULL || uri_fits_slot(uri, &search->token->slot);
+    CK_RV rv = here && may_fit(search) ? run(search) : CKR_OK;
     p11_kit_uri_free(uri);
     return token_error_of(search->token, rv, "finding keys", problem);
 }

@@ -150,8 +150,11 @@ const char *token_rv_name(CK_RV rv);
 
 /* --- Keys ------------------------------------------------------------------------------------ */
 
-#define TOKEN_LABEL_SIZE_MAX  255
-#define TOKEN_CKA_ID_SIZE_MAX 64
+#define TOKEN_LABEL_SIZE_MAX 255
+/* Google's libkmsp11 has the key version's resource name there, of some 100 bytes. */
+#define TOKEN_CKA_ID_SIZE_MAX 255
+/* Each of the two is three characters a byte at most, a token's label of 32 bytes as well. */
+#define TOKEN_KEY_URI_SIZE_MAX 2048
 
 /* A private key on a token, with what its public key says. */
 struct token_key {
@@ -218,7 +221,10 @@ enum token_error token_find_public(struct token *token, const struct token_sessi
                                    const struct token_key *key, struct token_public_objects *found,
                                    struct problem *problem) MUST_USE;
 
-/* An RFC 7512 URI of the key for people and references (token=, object=, id=, type=private). */
+/*
+ * An RFC 7512 URI of the key for people and references (token=, object=, id=, type=private);
+ * empty if `size` is too small, which TOKEN_KEY_URI_SIZE_MAX is not.
+ */
 void token_key_uri(struct token *token, const struct token_key *key, char *uri, size_t size);
 
 /* --- Signatures ------------------------------------------------------------------------------ */

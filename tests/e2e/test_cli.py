@@ -390,6 +390,23 @@ def test_a_name_of_several_keys_is_refused_and_the_key_id_taken(operator):
     assert operator.json("key", "show", "www")["key_id"] == ids["prod"]
 
 
+def test_keys_of_one_name_are_told_apart_by_long_ids(operator, authority):
+    """As those of Google Cloud KMS, whose CKA_ID is the key version's resource name."""
+    for digit in ("1", "2"):
+        cka_id = f"projects/p/locations/l/keyRings/r/cryptoKeys/www/cryptoKeyVersions/{digit}".ljust(100)
+        operator.pkcs11_tool(
+            *"--keypairgen --key-type EC:prime256v1 --label www --id".split(), cka_id.encode().hex()
+        )
+    listed = operator.json("key", "list")
+    assert [key["name"] for key in listed["keys"]] == ["www", "www"] and listed["unusable"] == 0
+    uris = set()
+    for key in listed["keys"]:
+        uris.add(operator.json("key", "show", key["key_id"])["tokens"][0]["uri"])
+        request = operator("csr", key["key_id"], "--san", "a.example").stdout
+        assert "verify OK" in authority.openssl("req", "-noout", "-verify", input=request).text
+    assert len(uris) == 2 and all(uri.count("%") == 100 for uri in uris)
+
+
 def test_a_token_that_is_away_is_warned_of_and_the_others_are_used(operator):
     operator("key", "generate", "www", "--type", "p256", "--token", "prod")
     operator.write_conf(operator.section("prod") + operator.section("away", label="nowhere"))

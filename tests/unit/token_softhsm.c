@@ -606,6 +606,65 @@ static void an_overlong_label_is_left_out(void **state)
     token_close(token);
 }
 
+static void keys_with_long_ids_are_found_by_them(void **state)
+{
+    struct token *token = open_logged_in(1);
+    struct found all, found;
+    struct pair pairs[2];
+    char id[101], uri[1024];
+    (void)state;
+    memset(id, 'i', sizeof(id));
+    id[100] = '\0';
+    for (int i = 0; i < 2; i++) {
+        id[99] = (char)('0' + i);
+        pairs[i] = generate_in(token, 0, "long", id);
+    }
+    assert_int_equal(find(token, (struct token_key_query){.label = "long"}, &all), 2);
+    for (size_t i = 0; i < 2; i++) {
+        token_key_uri(token, &all.keys[i], uri, sizeof(uri));
+        assert_int_equal(find(token, (struct token_key_query){.uri = uri}, &found), 1);
+        assert_int_equal(found.keys[0].handle, all.keys[i].handle);
+        destroy_pair(token, pairs[i]);
+    }
+    token_close(token);
+}
+
+static unsigned searches;
+
+static CK_RV count_searches(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count)
+{
+    searches++;
+    return real->C_FindObjectsInit(session, template, count);
+}
+
+static void what_is_longer_than_any_id_or_label_never_reaches_the_token(void **state)
+{
+    static const struct {
+        const char *name;
+        int size_max;
+    } attributes[] = {{"id", TOKEN_CKA_ID_SIZE_MAX}, {"object", TOKEN_LABEL_SIZE_MAX}};
+    struct token *token = open_logged_in(1);
+    struct found found;
+    char value[300], uri[400];
+    (void)state;
+    memset(value, 'x', sizeof(value));
+    exchange_functions(token)->C_FindObjectsInit = count_searches;
+    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
+        for (int more = 0; more < 2; more++) {
+            snprintf(uri, sizeof(uri), "pkcs11:%s=%.*s", attributes[i].name,
+                     attributes[i].size_max + more, value);
+            searches = 0;
+            assert_int_equal(find(token, (struct token_key_query){.uri = uri}, &found), 0);
+            assert_int_equal(searches, 1 - more);
+        }
+    }
+    value[TOKEN_LABEL_SIZE_MAX + 1] = '\0';
+    searches = 0;
+    assert_int_equal(find(token, (struct token_key_query){.label = value}, &found), 0);
+    assert_int_equal(searches, 0);
+    token_close(token);
+}
+
 static CK_RV find_whole_class(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count)
 {
     for (CK_ULONG i = 0; i < count; i++) {
@@ -1293,6 +1352,8 @@ int main(void)
         cmocka_unit_test(a_uri_that_does_not_fit_its_buffer_is_left_out),
         cmocka_unit_test(a_wrong_public_key_is_never_taken_for_a_private_key),
         cmocka_unit_test(an_overlong_label_is_left_out),
+        cmocka_unit_test(keys_with_long_ids_are_found_by_them),
+        cmocka_unit_test(what_is_longer_than_any_id_or_label_never_reaches_the_token),
         cmocka_unit_test(a_token_that_finds_too_much_does_not_mislead),
         cmocka_unit_test(a_small_token_that_cannot_search_by_public_keys_has_its_keys_compared),
         cmocka_unit_test(of_a_token_that_can_search_keys_are_compared_once),
