@@ -41,13 +41,24 @@ static void fill_standing(struct standing *standing, const struct request *reque
     use_names(grants_uses(config, grants_of(request, key)), standing->uses, sizeof(standing->uses));
 }
 
+/* Whoever has a certificate knows its key's id, and learns no name by it without any grant. */
+static void key_words(const struct request *request, char words[KEY_WORDS_SIZE])
+{
+    char id[KEY_ID_TEXT_SIZE];
+    key_id_text(request->wire.key_id, id);
+    if (request->connection->grants != 0)
+        request_key_words(request, request->wire.key_id, words);
+    else
+        snprintf(words, KEY_WORDS_SIZE, "%s...", id);
+}
+
 enum wire_status permission_of_key(struct request *request, struct keyring_key *key)
 {
     char words[KEY_WORDS_SIZE];
     bool known = keyring_get(request->worker->keyring, request->wire.key_id, key);
     if (known && grants_of(request, key) != 0)
         return WIRE_OK;
-    request_key_words(request, request->wire.key_id, words);
+    key_words(request, words);
     if (!known && request->connection->grants != 0)
         return problem_set(&request->problem, WIRE_UNKNOWN_KEY, "key %s has not been looked up yet",
                            words);

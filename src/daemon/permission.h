@@ -3,7 +3,8 @@
  * then how often. One place for all operations that use a private key.
  *
  * All set request->use, when it is known what the request is for; and, with another status than
- * WIRE_OK, request->rule and the problem, which names the client, the key and the rule.
+ * WIRE_OK, request->rule and the problem, which names the client, the key (to a client without any
+ * grant by its id alone) and the rule.
  */
 #ifndef IMMURE_DAEMON_PERMISSION_H
 #define IMMURE_DAEMON_PERMISSION_H

@@ -44,6 +44,8 @@ def every_operation(key):
     return {
         "SIGN": wire.request(wire.SIGN, b"m", scheme=wire.RSA_PSS_SHA256, key_id=key.id),
         "SIGN_DIGEST": wire.request(wire.SIGN_DIGEST, digest, scheme=RSA_PKCS1[0], key_id=key.id),
+        "RSA_DECRYPT": wire.request(wire.RSA_DECRYPT, bytes(256), key_id=key.id),
+        "TLS12_RSA_PREMASTER": wire.request(wire.TLS12_RSA_PREMASTER, b"\3\3" + bytes(256), key_id=key.id),
         "FIND_KEY by name": wire.request(wire.FIND_KEY, b"\1" + key.name.encode()),
         "FIND_KEY by id": wire.request(wire.FIND_KEY, b"\1" + key.id.hex().encode()),
         "FIND_KEY by URI": wire.request(wire.FIND_KEY, b"\2pkcs11:"),
@@ -65,6 +67,7 @@ def test_who_has_no_grant_is_told_so_by_every_operation(immured, keys, make_righ
             reply = connection.call(request)
             assert reply.status == wire.NOT_GRANTED, f"{what}: {reply}"
             assert STRANGER in reply.payload.decode(), reply
+            assert keys["rsa2048"].name not in reply.payload.decode(), f"{what}: {reply}"
 
 
 @pytest.mark.parametrize(
