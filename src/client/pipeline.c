@@ -63,7 +63,7 @@ static void end_exchange(struct pipeline *pipeline, struct exchange *exchange,
 {
     unlink_exchange(pipeline, exchange);
     exchange->state = state;
-    if (exchange->wake != NULL)
+    if (state != EXCHANGE_CANCELLED && exchange->wake != NULL)
         exchange->wake(exchange->wake_argument);
 }
 
@@ -173,7 +173,7 @@ static void take_reply(struct pipeline *pipeline, const struct wire_reply *reply
 {
     struct exchange *exchange = find(pipeline, reply->id);
     if (exchange == NULL)
-        return; /* timed out */
+        return; /* cancelled or timed out */
     bool transient = reply->status == WIRE_BUSY || reply->status == WIRE_SHUTTING_DOWN;
     exchange->result = client_take_reply(reply, exchange->payload, &exchange->size,
                                          &exchange->status, &exchange->problem);
@@ -315,6 +315,12 @@ void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint3
     send_all(pipeline);
     read_timer(pipeline); /* it may have fired while nothing was under way, and nobody listened */
     set_timer(pipeline);
+}
+
+void pipeline_cancel(struct pipeline *pipeline, struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_SUBMITTED)
+        end_exchange(pipeline, exchange, EXCHANGE_CANCELLED);
 }
 
 void pipeline_progress(struct pipeline *pipeline)

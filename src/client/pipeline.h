@@ -31,6 +31,7 @@ enum exchange_state {
     EXCHANGE_ANSWERED,  /* `size` bytes are in `payload` */
     EXCHANGE_FAILED,    /* refused or not understood; `result` and `problem` say how */
     EXCHANGE_TIMED_OUT, /* `result` and `problem` say what was waited for */
+    EXCHANGE_CANCELLED, /* forgotten: its memory may be freed */
 };
 
 /* One request and its reply. The caller owns it and what it points to, until it has ended. */
@@ -41,7 +42,7 @@ struct exchange {
     enum client_error result;
     uint16_t status; /* the reply's */
     struct problem problem;
-    void (*wake)(void *argument); /* called when it ends; or NULL */
+    void (*wake)(void *argument); /* called when it ends, unless it is cancelled; or NULL */
     void *wake_argument;
 
     enum exchange_state state;
@@ -63,6 +64,9 @@ pid_t pipeline_owner(const struct pipeline *pipeline);
 
 /* Sends the request, or keeps it until it can be sent. */
 void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint32_t timeout_ms);
+
+/* Forgets an exchange that is under way; a reply that still comes is dropped. */
+void pipeline_cancel(struct pipeline *pipeline, struct exchange *exchange);
 
 /*
  * Does what there is to do: receives, connects, sends, ends what has timed out. Calls `wake` of

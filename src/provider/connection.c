@@ -146,8 +146,15 @@ static struct pipeline *pipeline_of(const struct provider *provider, struct conn
     return connection->pipeline;
 }
 
+/* Of an SSL whose host watches descriptors alone: what its job waits for while it is paused. */
+struct pending {
+    struct connection *connection;
+    struct exchange *exchange; /* or NULL: nothing is under way */
+};
+
 struct job {
     ASYNC_WAIT_CTX *wait;
+    struct pending *pending;    /* or NULL: the descriptor is shared */
     ASYNC_callback_fn callback; /* or NULL: the host watches descriptors alone */
     void *callback_argument;
     bool running; /* it sees for itself what has come */
@@ -160,35 +167,60 @@ static void wake(void *argument)
         job->callback(job->callback_argument);
 }
 
+/*
+ * Called by OpenSSL when the SSL is freed. HAProxy frees one whose client has reset the connection
+ * while its job is paused, in any of its threads: the job never goes on, and OpenSSL never frees
+ * its stack.
+ */
 static void close_descriptor(ASYNC_WAIT_CTX *wait, const void *key, OSSL_ASYNC_FD descriptor,
-                             void *unused)
+                             void *custom)
 {
+    struct pending *pending = custom;
     (void)wait;
     (void)key;
-    (void)unused;
     close(descriptor);
+    if (pending->exchange != NULL) {
+        pipeline_cancel(pending->connection->pipeline, pending->exchange);
+        give_back(pending->connection);
+    }
+    OPENSSL_free(pending);
 }
 
-/* The descriptor that the host watches for this job, or -1. It stays until the SSL is freed. */
-static int watched_descriptor(const struct provider *provider, const struct job *job,
+/* A descriptor of the SSL's own, which stays until the SSL is freed; or -1. */
+static int make_descriptor(const struct provider *provider, struct job *job)
+{
+    struct pending *pending = OPENSSL_zalloc(sizeof(*pending));
+    int descriptor = pending != NULL ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    if (descriptor >= 0 && ASYNC_WAIT_CTX_set_wait_fd(job->wait, provider, descriptor, pending,
+                                                      close_descriptor) == 1) {
+        job->pending = pending;
+        return descriptor;
+    }
+    if (descriptor >= 0)
+        close(descriptor);
+    OPENSSL_free(pending);
+    return -1;
+}
+
+/* The descriptor that the host watches for this job, or -1. */
+static int watched_descriptor(const struct provider *provider, struct job *job,
                               const struct pipeline *pipeline)
 {
     OSSL_ASYNC_FD descriptor;
-    void *unused;
+    void *custom = NULL;
     bool shared = job->callback != NULL;
-    bool known = ASYNC_WAIT_CTX_get_fd(job->wait, provider, &descriptor, &unused) == 1;
+    bool known = ASYNC_WAIT_CTX_get_fd(job->wait, provider, &descriptor, &custom) == 1;
+    job->pending = custom;
     if (known && (!shared || descriptor == pipeline_descriptor(pipeline)))
         return descriptor;
+    if (!shared)
+        return make_descriptor(provider, job);
 
     if (known)
         ASYNC_WAIT_CTX_clear_fd(job->wait, provider);
-    descriptor = shared ? pipeline_descriptor(pipeline) : epoll_create1(EPOLL_CLOEXEC);
-    if (descriptor >= 0 && ASYNC_WAIT_CTX_set_wait_fd(job->wait, provider, descriptor, NULL,
-                                                      shared ? NULL : close_descriptor) == 1)
-        return descriptor;
-    if (!shared && descriptor >= 0)
-        close(descriptor);
-    return -1;
+    descriptor = pipeline_descriptor(pipeline);
+    return ASYNC_WAIT_CTX_set_wait_fd(job->wait, provider, descriptor, NULL, NULL) == 1 ? descriptor
+                                                                                        : -1;
 }
 
 /* Only where the host forbids to pause (ASYNC_block_pause(3)) or a descriptor cannot be had. */
@@ -198,14 +230,17 @@ static void wait_here(const struct pipeline *pipeline)
     poll(&descriptor, 1, -1);
 }
 
-static void pause_until_answered(const struct provider *provider, struct pipeline *pipeline,
+static void pause_until_answered(const struct provider *provider, struct connection *connection,
                                  struct exchange *exchange, struct job *job)
 {
+    struct pipeline *pipeline = connection->pipeline;
     int descriptor = watched_descriptor(provider, job, pipeline);
     int inner = pipeline_descriptor(pipeline);
     struct epoll_event event = {.events = EPOLLIN};
     bool watched = descriptor == inner ||
                    (descriptor >= 0 && epoll_ctl(descriptor, EPOLL_CTL_ADD, inner, &event) == 0);
+    if (job->pending != NULL)
+        *job->pending = (struct pending){connection, exchange};
     while (exchange->state == EXCHANGE_SUBMITTED) {
         job->running = false;
         if (!watched || ASYNC_pause_job() == 0)
@@ -214,6 +249,8 @@ static void pause_until_answered(const struct provider *provider, struct pipelin
         if (exchange->state == EXCHANGE_SUBMITTED)
             pipeline_progress(pipeline);
     }
+    if (job->pending != NULL)
+        job->pending->exchange = NULL;
     if (watched && descriptor != inner)
         epoll_ctl(descriptor, EPOLL_CTL_DEL, inner, NULL);
 }
@@ -236,7 +273,7 @@ static enum client_error call_in_job(struct provider *provider, struct call *cal
     };
     if (pipeline != NULL) {
         pipeline_submit(pipeline, &exchange, clock_left_ms(call->deadline));
-        pause_until_answered(provider, pipeline, &exchange, &job);
+        pause_until_answered(provider, connection, &exchange, &job);
     }
     if (!shared && connection != NULL)
         give_back(connection);

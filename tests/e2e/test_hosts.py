@@ -1,11 +1,14 @@
 """HAProxy, in whose threads handshakes do not wait, and Apache, whose threads do."""
 
 import shutil
+import socket
+import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness.apache import APACHE, Apache, one_process
-from harness.clients import curl, s_client
+from harness.clients import client_hello, curl, s_client
 from harness.faulty import faulty_modules
 from harness.haproxy import HAPROXY, Haproxy
 from harness.load import handshakes, leave_in_the_middle, many_handshakes, most_in_flight
@@ -21,6 +24,8 @@ DESCRIPTORS_EACH = 3
 TIMEOUT_MS = 20000
 # One for each request that was under way at a time; far fewer than there are handshakes.
 CONNECTIONS_MAX = 600
+# One after the other, so that few are under way at a time.
+RESETS = 200
 
 
 def needs(program):
@@ -87,6 +92,28 @@ def test_haproxy_under_load_fails_no_handshake_while_clients_leave(make_slow, st
     assert haproxy.is_up(), haproxy.log()
     wait_until(lambda: descriptors_besides(haproxy, hsm) <= before, f"no more than {before} descriptors")
     wait_until(lambda: hsm.token_status()["in_flight"] == 0, "the end of what was under way")
+
+
+def reset_while_signing(port, hello):
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(hello)
+        time.sleep(0.01)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@needs(HAPROXY)
+def test_haproxy_keeps_no_connection_to_immured_for_clients_that_reset(
+    make_slow, start_haproxy, authority, keys
+):
+    """HAProxy then frees the SSL and its job, which is paused in the provider."""
+    slow, host = make_slow(40), keys["p256"].host
+    haproxy, hello = start_haproxy(slow), client_hello(host)
+    for _ in range(RESETS):
+        reset_while_signing(haproxy.port, hello)
+    wait_until(lambda: slow.token_status()["in_flight"] == 0, "the end of what was under way")
+    assert slow.status()["connections"] < RESETS / 4
+    many_handshakes(authority, haproxy.port, host)
+    assert haproxy.is_up(), haproxy.log()
 
 
 @needs(APACHE)

@@ -221,6 +221,27 @@ static void test_server_that_starts_late_is_found(void **state)
     server_stop(&server);
 }
 
+static void test_cancelled_exchange_is_not_woken_and_disturbs_no_other(void **state)
+{
+    struct server server;
+    struct call calls[3];
+    (void)state;
+    server_start(&server, "e");
+    struct pipeline *pipeline = pipeline_new(server.path);
+    for (int i = 0; i < 3; i++) {
+        prepare(&calls[i]);
+        pipeline_submit(pipeline, &calls[i].exchange, 2000);
+    }
+    pipeline_cancel(pipeline, &calls[1].exchange);
+    run(pipeline, calls, 3, 2000);
+    assert_int_equal(calls[0].exchange.state, EXCHANGE_ANSWERED);
+    assert_int_equal(calls[1].exchange.state, EXCHANGE_CANCELLED);
+    assert_int_equal(calls[1].woken, 0);
+    assert_int_equal(calls[2].exchange.state, EXCHANGE_ANSWERED);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
 /* A host does not progress while nothing is under way, and is not told again what it heard then. */
 static void test_deadline_is_kept_after_a_quiet_time(void **state)
 {
@@ -263,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_nobody_there_ends_at_the_deadline_and_names_the_socket),
         cmocka_unit_test(test_server_that_starts_late_is_found),
         cmocka_unit_test(test_deadline_is_kept_after_a_quiet_time),
+        cmocka_unit_test(test_cancelled_exchange_is_not_woken_and_disturbs_no_other),
     };
     return cmocka_run_group_tests_name("pipeline", tests, NULL, NULL);
 }
