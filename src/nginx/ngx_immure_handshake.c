@@ -28,6 +28,8 @@
 
 #include "ngx_immure.h"
 
+#include <openssl/async.h>
+
 
 /* how often a job is resumed that nothing else would resume, in ms */
 #define NGX_IMMURE_POLL  10
@@ -97,9 +99,17 @@ ngx_immure_init_server(ngx_cycle_t *cycle, ngx_immure_srv_conf_t *conf,
 {
     ngx_immure_certificate_t  *cert;
 
+    static ngx_uint_t  jobs;
+
     if (ctx == NULL || !conf->async
         || (callback == NULL && !ngx_immure_has_key(ctx)))
     {
+        return NGX_OK;
+    }
+
+    if (!ASYNC_is_capable()) {
+        ngx_immure_not_async(cycle, &jobs,
+                             "with an OpenSSL that has no ASYNC jobs");
         return NGX_OK;
     }
 
@@ -406,16 +416,27 @@ ngx_immure_do_handshake(ngx_immure_handshake_t *hs)
 static int
 ngx_immure_ssl_do_handshake(ngx_connection_t *c, ngx_err_t *err)
 {
-    int  n, sslerr;
+    int              n, sslerr;
+    ngx_ssl_conn_t  *ssl_conn;
+
+    ssl_conn = c->ssl->connection;
 
     if (ERR_peek_error()) {
         ngx_ssl_error(NGX_LOG_ALERT, c->log, 0,
                       "ignoring stale global SSL error");
     }
 
-    n = SSL_do_handshake(c->ssl->connection);
+    n = SSL_do_handshake(ssl_conn);
+
+    if (n != 1 && SSL_want_async_job(ssl_conn)) {
+        /* there is no memory for a job: the worker waits for the signature */
+        ERR_clear_error();
+        SSL_clear_mode(ssl_conn, SSL_MODE_ASYNC);
+        n = SSL_do_handshake(ssl_conn);
+    }
+
     *err = ngx_errno;
-    sslerr = n == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl->connection, n);
+    sslerr = n == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_conn, n);
 
     ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->log, 0,
                    "immure: SSL_do_handshake: %d, SSL_get_error: %d",

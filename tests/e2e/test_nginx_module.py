@@ -47,6 +47,22 @@ def file_key(authority):
     return host, f"ssl_certificate {certificate}; ssl_certificate_key {key};\n"
 
 
+@pytest.fixture(scope="session")
+def preload(workspace):
+    """Makes an nginx of which OpenSSL is as hosts/preload.c says; to be called before configure()."""
+    library = workspace / "preload.so"
+    source = Path(__file__).parent / "hosts/preload.c"
+    run(*"gcc -std=gnu11 -Wall -Wextra -Werror -shared -fPIC -o".split(), library, source)
+
+    def make(nginx, what=""):
+        sanitizers = nginx.env.get("LD_PRELOAD", "")  # these come first
+        nginx.extra_env = {"PRELOAD": what}
+        nginx.env |= nginx.extra_env | {"LD_PRELOAD": f"{sanitizers}:{library}".lstrip(":")}
+        return nginx
+
+    return make
+
+
 def edit(nginx, *pairs):
     text = nginx.conf.read_text()
     for old, new in pairs:
@@ -219,6 +235,18 @@ def test_early_data_keeps_handshakes_blocking_and_the_log_says_so_once(
     assert driven(nginx) == 0
 
 
+def test_an_openssl_without_jobs_keeps_handshakes_blocking_and_the_log_says_so_once(
+    immured, make_nginx, authority, keys, preload
+):
+    key, other = keys["p256"], keys["p384"]
+    nginx = preload(make_nginx(immured.socket), "not capable")
+    debug(nginx.configure(*((k.host, certificate_lines(k)) for k in (key, other)))).start()
+    curl(authority, nginx.port, key.host)
+    said = "handshakes with an OpenSSL that has no ASYNC jobs are not asynchronous"
+    assert nginx.log().count(said) == 1
+    assert driven(nginx) == 0
+
+
 @pytest.mark.skipif("http_v3" not in run("nginx", "-V").text, reason="nginx is built without QUIC")
 def test_quic_keeps_handshakes_blocking_and_the_log_says_so_once(
     immured, make_nginx, authority, keys, one_worker
@@ -336,6 +364,18 @@ def test_replies_are_taken_when_no_connection_is_left_to_watch_for_them(
         half.close()
     time.sleep(0.1)
     assert most_in_flight(slow, lambda: many_handshakes(authority, nginx.port, key.host, 6)) > 2
+
+
+@pytest.mark.parametrize("version", ("1.2", "1.3"))
+def test_a_handshake_that_gets_no_job_waits_for_its_signature(
+    immured, make_nginx, authority, keys, preload, version
+):
+    key = keys["p256"]
+    nginx = preload(make_nginx(immured.socket), "no jobs")
+    debug(nginx.configure((key.host, certificate_lines(key)))).start()
+    curl(authority, nginx.port, key.host, "--tls-max", version)
+    assert driven(nginx) == 1
+    assert "immure: waited" not in nginx.log()
 
 
 @pytest.mark.parametrize("method", ("epoll", "poll", "select"))
