@@ -1,6 +1,7 @@
 #include "token/object.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Handles taken in one C_FindObjects. */
 #define FIND_BATCH 512
@@ -56,18 +57,36 @@ static CK_RV find_handles(const struct token_session *session, CK_ATTRIBUTE *tem
     return rv == CKR_OK ? final : rv;
 }
 
+/* In each byte of a buffer: no value of an attribute that fills it is that. */
+#define NOT_WRITTEN 0xff
+
+/* Of what it did not look at, because another was missing, a module leaves the length as it was. */
+static bool is_written(const CK_ATTRIBUTE *attribute, CK_ULONG capacity)
+{
+    const uint8_t *bytes = attribute->pValue;
+    if (attribute->ulValueLen < capacity)
+        return true;
+    for (CK_ULONG i = 0; i < capacity; i++) {
+        if (bytes[i] != NOT_WRITTEN)
+            return true;
+    }
+    return false;
+}
+
 CK_RV object_read(const struct token_session *session, CK_OBJECT_HANDLE handle,
                   CK_ATTRIBUTE *attributes, CK_ULONG count)
 {
     CK_ULONG capacity[8];
     if (count > ARRAY_SIZE(capacity))
         return CKR_ARGUMENTS_BAD;
-    for (CK_ULONG i = 0; i < count; i++)
+    for (CK_ULONG i = 0; i < count; i++) {
         capacity[i] = attributes[i].ulValueLen;
+        memset(attributes[i].pValue, NOT_WRITTEN, capacity[i]);
+    }
 
     CK_RV rv = session->functions->C_GetAttributeValue(session->handle, handle, attributes, count);
     for (CK_ULONG i = 0; i < count; i++) {
-        if (attributes[i].ulValueLen > capacity[i])
+        if (attributes[i].ulValueLen > capacity[i] || !is_written(&attributes[i], capacity[i]))
             attributes[i].ulValueLen = 0;
     }
     bool partly = rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE ||

@@ -36,8 +36,9 @@ CK_RV object_count(const struct token_session *session, CK_ATTRIBUTE *template,
                    CK_ULONG template_size, size_t max, size_t *count) MUST_USE;
 
 /*
- * C_GetAttributeValue. Attributes that the object does not have, does not show, or that are
- * longer than their buffer get ulValueLen 0, and are no error.
+ * C_GetAttributeValue. Attributes that the object does not have, does not show, that the module has
+ * passed over, or that are longer than their buffer get ulValueLen 0, and are no error. All buffers
+ * are overwritten.
  */
 CK_RV object_read(const struct token_session *session, CK_OBJECT_HANDLE handle,
                   CK_ATTRIBUTE *attributes, CK_ULONG count) MUST_USE;

@@ -45,6 +45,32 @@ static void no_key_is_called_safer_than_its_attributes_say(void **state)
     }
 }
 
+/* Begins with CK_TRUE, goes on with what is no CK_BBOOL, and does not look at what comes then. */
+static CK_RV answer_in_part(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                            CK_ATTRIBUTE *template, CK_ULONG count)
+{
+    (void)session;
+    (void)object;
+    assert_true(count > 3);
+    *(CK_BBOOL *)template[0].pValue = CK_TRUE;
+    *(CK_BBOOL *)template[1].pValue = 0x55;
+    *(CK_BBOOL *)template[2].pValue = CK_FALSE;
+    template[3].ulValueLen = CK_UNAVAILABLE_INFORMATION;
+    return CKR_ATTRIBUTE_TYPE_INVALID;
+}
+
+static void what_the_token_has_not_answered_is_unknown(void **state)
+{
+    (void)state;
+    CK_FUNCTION_LIST functions = {.C_GetAttributeValue = answer_in_part};
+    const struct token_session session = {.functions = &functions};
+    struct key_attributes attributes;
+    struct problem problem;
+    assert_int_equal(key_attributes_read(NULL, &session, 1, &attributes, &problem), TOKEN_OK);
+    const struct key_attributes expected = {.local = YES, .always_sensitive = NO};
+    assert_memory_equal(&attributes, &expected, sizeof(expected));
+}
+
 /* Of all combinations of answers, exactly one is the best verdict. */
 static void only_one_combination_is_called_in_token(void **state)
 {
@@ -77,6 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_key_is_called_safer_than_its_attributes_say),
+        cmocka_unit_test(what_the_token_has_not_answered_is_unknown),
         cmocka_unit_test(only_one_combination_is_called_in_token),
         cmocka_unit_test(every_verdict_has_its_words),
     };

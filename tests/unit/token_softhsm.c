@@ -665,6 +665,36 @@ static void what_is_longer_than_any_id_or_label_never_reaches_the_token(void **s
     token_close(token);
 }
 
+/* Answers up to the first attribute that the object has not, which here is CKA_ID. */
+static CK_RV answer_in_part(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                            CK_ATTRIBUTE *template, CK_ULONG count)
+{
+    for (CK_ULONG i = 0; i < count; i++) {
+        CK_RV rv = template[i].type == CKA_ID
+                       ? CKR_ATTRIBUTE_TYPE_INVALID
+                       : real->C_GetAttributeValue(session, object, &template[i], 1);
+        if (rv != CKR_OK) {
+            template[i].ulValueLen = CK_UNAVAILABLE_INFORMATION;
+            return rv;
+        }
+    }
+    return CKR_OK;
+}
+
+static void what_the_token_has_not_answered_is_taken_for_nothing(void **state)
+{
+    struct token *token = open_logged_in(1);
+    struct found found;
+    (void)state;
+    exchange_functions(token)->C_GetAttributeValue = answer_in_part;
+    assert_int_not_equal(find(token, (struct token_key_query){0}, &found), 0);
+    for (size_t i = 0; i < found.count; i++) {
+        assert_string_equal(found.keys[i].label, "");
+        assert_int_equal(found.keys[i].cka_id_size, 0);
+    }
+    token_close(token);
+}
+
 static CK_RV find_whole_class(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count)
 {
     for (CK_ULONG i = 0; i < count; i++) {
@@ -1354,6 +1384,7 @@ int main(void)
         cmocka_unit_test(an_overlong_label_is_left_out),
         cmocka_unit_test(keys_with_long_ids_are_found_by_them),
         cmocka_unit_test(what_is_longer_than_any_id_or_label_never_reaches_the_token),
+        cmocka_unit_test(what_the_token_has_not_answered_is_taken_for_nothing),
         cmocka_unit_test(a_token_that_finds_too_much_does_not_mislead),
         cmocka_unit_test(a_small_token_that_cannot_search_by_public_keys_has_its_keys_compared),
         cmocka_unit_test(of_a_token_that_can_search_keys_are_compared_once),
