@@ -38,7 +38,8 @@ struct call {
 
 bool connections_init(struct provider *provider)
 {
-    return CRYPTO_THREAD_init_local(&provider->connection_key, NULL) == 1;
+    provider->has_connection_key = CRYPTO_THREAD_init_local(&provider->connection_key, NULL) == 1;
+    return provider->has_connection_key;
 }
 
 void connections_free(struct provider *provider)
@@ -51,7 +52,8 @@ void connections_free(struct provider *provider)
         OPENSSL_free(connection);
         connection = next;
     }
-    CRYPTO_THREAD_cleanup_local(&provider->connection_key);
+    if (provider->has_connection_key)
+        CRYPTO_THREAD_cleanup_local(&provider->connection_key);
 }
 
 static void give_back(struct connection *connection)

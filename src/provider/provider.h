@@ -76,6 +76,7 @@ struct provider {
     char *socket;
     uint32_t timeout_ms;
 
+    bool has_connection_key;            /* 0 is a key of its own, and most likely somebody else's */
     CRYPTO_THREAD_LOCAL connection_key; /* this thread's struct connection */
     _Atomic(struct connection *) connections;
 

@@ -294,6 +294,12 @@ def test_threads_that_load_their_first_keys_together_all_get_them(
     run("sh", "-c", loop, "sh", *first_keys, env=stage.host_env(openssl_conf))
 
 
+@pytest.mark.slow  # a sanitizer has made the first key for itself
+def test_provider_that_does_not_start_leaves_the_hosts_thread_keys(stage, directory, host_program):
+    conf = stage.write_openssl_conf(directory / "bad.cnf", directory / "s", timeout_ms="0")
+    run(host_program("first_thread_key"), env=stage.host_env(conf))
+
+
 @by_each_name
 @pytest.mark.parametrize(
     "order",
