@@ -81,6 +81,7 @@ static void ngx_immure_release(ngx_immure_handshake_t *hs);
 static void ngx_immure_return(ngx_immure_handshake_t *hs);
 static void ngx_immure_fail(ngx_immure_handshake_t *hs, int sslerr,
     ngx_err_t err);
+static ngx_uint_t ngx_immure_client_error(void);
 static int ngx_immure_wake(ngx_ssl_conn_t *ssl_conn, void *data);
 static ngx_int_t ngx_immure_watch(ngx_connection_t *c);
 static ngx_int_t ngx_immure_open_notify(ngx_connection_t *c);
@@ -645,14 +646,35 @@ ngx_immure_fail(ngx_immure_handshake_t *hs, int sslerr, ngx_err_t err)
     } else {
         c->read->error = 1;
 
-        /* libssl's own errors are the client's doing, others are not */
-
-        level = ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL ? NGX_LOG_INFO
-                                                             : NGX_LOG_CRIT;
+        level = ngx_immure_client_error() ? NGX_LOG_INFO : NGX_LOG_CRIT;
         ngx_ssl_error(level, c->log, err, "SSL_do_handshake() failed");
     }
 
     c->ssl->handler(c);
+}
+
+
+/*
+ * Of what libcrypto found wrong with the client's bytes libssl has a reason of
+ * its own, the last error, as it has of all that it finds itself.  Immure's
+ * errors have a library number that OpenSSL gave the provider.
+ */
+
+static ngx_uint_t
+ngx_immure_client_error(void)
+{
+    unsigned long  first, last;
+
+    first = ERR_peek_error();
+    last = ERR_peek_last_error();
+
+    if (ERR_GET_LIB(first) == ERR_LIB_SSL) {
+        return 1;
+    }
+
+    return ERR_GET_LIB(first) < ERR_LIB_USER
+           && ERR_GET_LIB(last) == ERR_LIB_SSL
+           && !ERR_COMMON_ERROR(last);
 }
 
 

@@ -1,5 +1,6 @@
 """Bad clients, and operators, while nginx's workers wait for signatures."""
 
+import re
 import socket
 import ssl
 import struct
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from harness.clients import client_hello, connect, curl, get
 from harness.nginx import certificate_lines, wait_for_shutdown
-from harness.process import descriptors, free_port, is_running, wait_until
+from harness.process import descriptors, free_port, is_running, wait_for_words, wait_until
 
 DELAY_MS = 900
 
@@ -93,6 +94,34 @@ def test_bad_clients_lose_their_connections_and_nobody_else_theirs(
     wait_until(lambda: counted() == expected, f"{expected} in the log")
     assert nginx.workers() == workers
     assert "[alert]" not in nginx.log() and "[crit]" not in nginx.log()
+
+
+def test_a_key_share_that_is_no_point_is_the_clients_error(hsm, make_nginx, keys):
+    """It is found by libcrypto, and libssl's error comes after libcrypto's."""
+    key, point = keys["p256"], bytes.fromhex("00170041" "04")  # the share's group, its size
+    nginx = make_nginx(hsm.socket).configure((key.host, certificate_lines(key))).start()
+    start, end = client_hello(key.host, group="prime256v1").split(point)
+    send(nginx.port, [start + point + 64 * b"\xff" + end[64:]], stay)
+    wait_for_words(nginx, "bad ecpoint")
+    assert re.search(r"\[info\].* SSL_do_handshake\(\) failed .*bad ecpoint", nginx.log())
+    assert "[crit]" not in nginx.log()
+
+
+@pytest.mark.parametrize(
+    "name, offers",
+    (("p256", "--tlsv1.3"), ("p256", "--tls-max 1.2"), ("rsa2048", "--tls-max 1.2 --ciphers AES128-SHA")),
+    ids=("in TLS 1.3", "in TLS 1.2", "in RSA key exchange"),
+)
+def test_an_operation_that_fails_is_not_the_clients_error(
+    immured, make_nginx, authority, keys, name, offers
+):
+    key = keys[name]
+    nginx = make_nginx(immured.socket, timeout_ms=100)
+    nginx.configure((key.host, certificate_lines(key) + "ssl_ciphers ALL;"))
+    nginx.edit(f"immure_socket {immured.socket}", "immure_socket /nonexistent").start()
+    curl(authority, nginx.port, key.host, *offers.split(), status=35)
+    wait_for_words(nginx, "/nonexistent")
+    assert re.search(r"\[crit\].* SSL_do_handshake\(\) failed .*/nonexistent", nginx.log())
 
 
 # --- Operators -----------------------------------------------------------------------------------

@@ -99,10 +99,12 @@ def handshake(authority, port, host):
         return connection.version()
 
 
-def client_hello(host, version="1.3"):
-    """The first bytes of a client that offers no other version."""
+def client_hello(host, version="1.3", group=None):
+    """The first bytes of a client that offers no other version and, if one is given, group."""
     context, outgoing = ssl.create_default_context(), ssl.MemoryBIO()
     context.minimum_version = context.maximum_version = tls_version(version)
+    if group:
+        context.set_ecdh_curve(group)
     try:
         context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host).do_handshake()
     except ssl.SSLWantReadError:
