@@ -143,15 +143,16 @@ static enum exit_status put(const struct arguments *arguments, const struct foun
                             const char *pem, size_t size)
 {
     enum exit_status status = STATUS_OK;
+    const char *file = output_file(arguments->output);
     char id[KEY_ID_TEXT_SIZE];
     hex_encode(key->key.id, KEY_ID_SIZE, id);
-    if (!arguments->json || arguments->output != NULL)
-        status = write_pem(arguments->output, pem, size, CSR_PEM_LABEL, arguments->force);
+    if (!arguments->json || file != NULL)
+        status = write_pem(file, pem, size, CSR_PEM_LABEL, arguments->force);
     if (status == STATUS_OK && arguments->json)
-        status = print_json(json_pack(
-            "{s:s#, s:o, s:s, s:o, s:o}", "csr", pem, (int)size, "name", json_text(key->key.label),
-            "key_id", id, "token", json_text(token_name(key->token)), "file",
-            arguments->output ? json_text(arguments->output) : json_null()));
+        status = print_json(json_pack("{s:s#, s:o, s:s, s:o, s:o}", "csr", pem, (int)size, "name",
+                                      json_text(key->key.label), "key_id", id, "token",
+                                      json_text(token_name(key->token)), "file",
+                                      file != NULL ? json_text(file) : json_null()));
     return status;
 }
 

@@ -49,16 +49,17 @@ static enum exit_status put(const struct arguments *arguments, const struct foun
                             const char *pem, size_t size)
 {
     const struct token_key *key = &found->items[0].key;
+    const char *file = output_file(arguments->output);
     char id[KEY_ID_TEXT_SIZE];
     hex_encode(key->id, KEY_ID_SIZE, id);
     enum exit_status status = STATUS_OK;
 
-    if (!arguments->json || arguments->output != NULL)
-        status = write_pem(arguments->output, pem, size, KEY_REFERENCE_PEM_LABEL, arguments->force);
+    if (!arguments->json || file != NULL)
+        status = write_pem(file, pem, size, KEY_REFERENCE_PEM_LABEL, arguments->force);
     if (status == STATUS_OK && arguments->json)
-        status = print_json(json_pack(
-            "{s:o, s:s, s:s#, s:o}", "name", json_text(key->label), "key_id", id, "reference", pem,
-            (int)size, "file", arguments->output ? json_text(arguments->output) : json_null()));
+        status = print_json(json_pack("{s:o, s:s, s:s#, s:o}", "name", json_text(key->label),
+                                      "key_id", id, "reference", pem, (int)size, "file",
+                                      file != NULL ? json_text(file) : json_null()));
     return status;
 }
 

@@ -259,10 +259,15 @@ static enum exit_status replace_file(const char *path, const char *text, size_t 
     return status;
 }
 
+const char *output_file(const char *output)
+{
+    return output == NULL || strcmp(output, "-") == 0 ? NULL : output;
+}
+
 enum exit_status write_pem(const char *path, const char *text, size_t size, const char *label,
                            bool force)
 {
-    if (path == NULL || strcmp(path, "-") == 0) {
+    if (path == NULL) {
         fwrite(text, 1, size, stdout); /* main() looks at stdout's error */
         return STATUS_OK;
     }

@@ -53,8 +53,11 @@ void table_row(struct table *table, const char *const cells[]);
 /* Prints the rows and frees them. */
 enum exit_status print_table(struct table *table) MUST_USE;
 
+/* The file that --output names; NULL: standard output, by "-" or by its absence. */
+const char *output_file(const char *output);
+
 /*
- * Writes a PEM text to standard output (`path` NULL or "-"), or to a file by way of a temporary
+ * Writes a PEM text to standard output (`path` NULL), or to a file by way of a temporary
  * one beside it and rename(2), mode 0644. A file that is there and has no PEM block with this
  * label is replaced only with `force`: it may be a private key.
  */

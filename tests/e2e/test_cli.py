@@ -443,6 +443,16 @@ def test_a_reference_names_the_key_and_its_tokens(operator, authority):
     assert operator.json("key", "reference", made["key_id"])["reference"] == text
 
 
+@pytest.mark.parametrize("command", [["key", "reference"], ["csr", "--san", "a.example"]])
+def test_json_is_all_there_is_on_standard_output(shared, command):
+    name = f"json-{command[0]}"
+    shared("key", "generate", name, "--type", "p256", "--token", "prod")
+    for output in ([], ["-o", "-"]):
+        printed = json.loads(shared(*command, name, *output, "--json").out)
+        assert printed["name"] == name and printed["file"] is None
+    assert shared(*command, name, "-o", "-").out.endswith("-----\n")
+
+
 def test_a_file_that_is_no_reference_is_not_overwritten(operator, file_keys):
     operator("key", "generate", "www", "--type", "p256", "--token", "prod")
     path = copy_of(file_keys["p256"], operator)
@@ -591,6 +601,30 @@ def test_names_may_hold_quotes_blanks_and_other_scripts(operator):
         shown = re.search(r"^  (immure key reference) (.*) -o FILE.pem$", made.out, re.M)[2]
         assert run("bash", "-c", f"printf %s {shown}").stdout.decode() == name
         assert json.loads(operator("key", "show", "--json", "--", name).out)["name"] == name
+
+
+def members(json_value):
+    """The names of all members of all objects in it."""
+    if isinstance(json_value, list):
+        return set().union(*map(members, json_value))
+    if isinstance(json_value, dict):
+        return set(json_value).union(*map(members, json_value.values()))
+    return set()
+
+
+def test_the_manual_page_has_every_json_member(operator, file_keys):
+    printed = [
+        operator.json("key", "generate", "www", "--type", "p256", "--token", "prod"),
+        operator.json("key", "import", "old", file_keys["p256"], "--token", "prod", "--keep"),
+        operator.json("key", "list"),
+        operator.json("key", "show", "www"),
+        operator.json("key", "reference", "www"),
+        operator.json("key", "destroy", "www", "--yes"),
+    ]
+    page = (REPOSITORY / "man" / "immure-key.1").read_text()
+    section = page.split(".Ss JSON")[1].split(".Sh ")[0]
+    named = set(re.findall(r"^\.Dq (\w+)", section, re.M))
+    assert members(printed) == named
 
 
 @pytest.mark.parametrize("command", COMMANDS)
