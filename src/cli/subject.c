@@ -10,7 +10,8 @@
 #define VALUE_SIZE_MAX 32768
 #define TYPE_SIZE_MAX  64
 /* RFC 1035 2.3.4: 253 characters as text. */
-#define DNS_NAME_SIZE_MAX 253
+#define DNS_NAME_SIZE_MAX  253
+#define DNS_LABEL_SIZE_MAX 63
 /* A URI is the longest; longer ones are no names of a server. */
 #define SAN_SIZE_MAX 2048
 
@@ -122,16 +123,30 @@ static bool is_ip_address(const char *text)
     return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-/* Letters, digits, '-', '_' and dots, with "*." at most once and in front. */
+/* Letters, digits, '_', and '-' in between (RFC 1034 3.5, RFC 1123 2.1). */
+static bool is_dns_label(const char *text, size_t length)
+{
+    static const char characters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    return length > 0 && length <= DNS_LABEL_SIZE_MAX && strspn(text, characters) >= length &&
+           text[0] != '-' && text[length - 1] != '-';
+}
+
+/* "*." at most once and in front. No root's dot: certificates have none (RFC 5280 4.2.1.6). */
 static bool is_dns_name(const char *text)
 {
+    if (strlen(text) > DNS_NAME_SIZE_MAX)
+        return false;
     if (strncmp(text, "*.", 2) == 0)
         text += 2;
-    size_t length = strlen(text);
-    if (length == 0 || length > DNS_NAME_SIZE_MAX || text[0] == '.' || strstr(text, "..") != NULL)
-        return false;
-    return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") ==
-           length;
+    for (;;) {
+        size_t length = strcspn(text, ".");
+        if (!is_dns_label(text, length))
+            return false;
+        if (text[length] == '\0') /* a number at the end is that of a mistyped address */
+            return strspn(text, "0123456789") < length;
+        text += length + 1;
+    }
 }
 
 static int san_type(const char **text)

@@ -5,6 +5,9 @@
 
 #include "cli/subject.h"
 
+/* The longest that RFC 1034 3.1 allows. */
+#define LABEL_63 "123456789-123456789-123456789-123456789-123456789-123456789-abc"
+
 /* RFC 2253 form: OpenSSL writes the name from its end, as RFC 4514 does. */
 static void assert_subject(const char *text, const char *expected)
 {
@@ -84,7 +87,11 @@ static void a_name_is_of_the_kind_that_it_looks_like_or_says(void **state)
     assert_san_type("IP:192.0.2.1", GEN_IPADD);
     assert_san_type("email:a@example.com", GEN_EMAIL);
     assert_san_type("URI:https://example.com/", GEN_URI);
-    assert_san_type("1.2.3", GEN_DNS);
+    assert_san_type("1.2.3.example", GEN_DNS);
+    assert_san_type("4.3.2.1.in-addr.arpa", GEN_DNS);
+    assert_san_type("_a-b--c.xn--p1ai", GEN_DNS);
+    assert_san_type("host1", GEN_DNS);
+    assert_san_type("*." LABEL_63 ".example", GEN_DNS);
 }
 
 static void lists_are_added_up(void **state)
@@ -115,6 +122,19 @@ static void names_that_no_certificate_should_have_are_refused(void **state)
         "*.",
         "*",
         "a.*.b",
+        "www.example.com.",
+        "-a.example",
+        "a-.example",
+        "a.example-",
+        "*.-a",
+        "-",
+        LABEL_63 "d.example",
+        "example." LABEL_63 "d",
+        "192.0.2.256",
+        "192.0.2",
+        "10",
+        "*.2",
+        "DNS:192.0.2.1",
         "IP:a",
         "IP:1.2.3.4.5",
         "email:a",
@@ -149,8 +169,13 @@ static void a_name_as_long_as_the_buffer_is_refused_whole(void **state)
         assert_null(san_parse(&list, &problem));
         text[length] = 'a';
     }
+    for (size_t dot = 63; dot < sizeof(text); dot += 64)
+        text[dot] = '.';
     text[253] = '\0';
     assert_san_type(text, GEN_DNS);
+    text[253] = 'a';
+    text[254] = '\0';
+    assert_null(san_parse(&list, &problem));
 }
 
 int main(void)
