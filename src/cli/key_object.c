@@ -235,8 +235,10 @@ enum token_error key_object_create_public(struct key_pair *pair, const struct ke
         if (!create_public_with(pair, kind, pkey, &first, &rv))
             return openssl_failed("reading the public key's numbers", problem);
     }
-    if (rv == CKR_OK)
-        return TOKEN_OK;
-    return token_error_of(pair->token, template_refused(rv) ? first : rv, "creating the public key",
-                          problem);
+    if (!template_refused(rv))
+        return rv == CKR_OK ? TOKEN_OK
+                            : token_error_of(pair->token, rv, "creating the public key", problem);
+    pair->params = 0;
+    token_error_of(pair->token, first, "creating the public key", &pair->refusal);
+    return TOKEN_OK;
 }

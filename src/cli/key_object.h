@@ -16,7 +16,12 @@
 enum token_error key_object_create_private(struct key_pair *pair, const struct key_kind *kind,
                                            const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
 
-/* Creates the public key object; sets pair->public_handle and pair->params. */
+/*
+ * Creates the public key object; sets pair->public_handle and pair->params. A refusal is no error,
+ * as the token may show the public key when it has the private one: pair->refusal says it. The
+ * YubiHSM 2's module takes a public key only then (yubihsm-shell, pkcs11/yubihsm_pkcs11.c,
+ * C_CreateObject()).
+ */
 enum token_error key_object_create_public(struct key_pair *pair, const struct key_kind *kind,
                                           const EVP_PKEY *pkey, struct problem *problem) MUST_USE;
 

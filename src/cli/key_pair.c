@@ -119,8 +119,9 @@ enum exit_status key_pair_check(const struct key_pair *pair, struct found_keys *
         return report_failure("%s", problem.text);
     if (found->count == 0)
         return report_failure("token %s made key \"%s\" but does not show its public key, so it "
-                              "was destroyed again",
-                              token_name(pair->token), pair->name);
+                              "was destroyed again%s%s",
+                              token_name(pair->token), pair->name,
+                              pair->refusal.text[0] != '\0' ? "; " : "", pair->refusal.text);
     return check_attributes(pair, attributes);
 }
 

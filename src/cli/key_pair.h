@@ -17,6 +17,7 @@ struct key_pair {
     uint8_t cka_id[NEW_CKA_ID_SIZE]; /* random */
     size_t params; /* which of the key_kind's the token takes, once it has the public key */
     CK_OBJECT_HANDLE private_handle, public_handle;
+    struct problem refusal; /* why the token did not take the public key; empty if it did */
 };
 
 /* What commands that make a key have in common. */

@@ -366,6 +366,33 @@ def test_a_key_made_later_is_found_where_the_token_cannot_search_by_public_keys(
         immured.cli("key", "destroy", "late", "--yes")
 
 
+@pytest.mark.parametrize("kind", ["rsa_keygen_bits:2048", "ec_paramgen_curve:P-256"])
+def test_a_token_that_takes_no_public_key_gets_the_private_one_if_it_shows_the_public(
+    make_immured, token, modules, authority, keys, directory, kind
+):
+    """SoftHSM shows it with an RSA private key, and not with an EC one."""
+    immured = start_with(make_immured, token, modules[:1])
+    path = write_private(directory / "alone.key", "")
+    algorithm = "RSA" if kind.startswith("rsa") else "EC"
+    pem = authority.openssl("genpkey", "-algorithm", algorithm, "-pkeyopt", kind).stdout
+    path.write_bytes(pem)
+    modules[0].set("fail 0x13 C_CreateObject")  # CKR_ATTRIBUTE_VALUE_INVALID
+    status = 0 if algorithm == "RSA" else 1
+    done = immured.cli("key", "import", "alone", path, "--keep", status=status)
+    modules[0].clear()
+    if status == 0:
+        request = immured.cli("csr", "alone", "--san", "a.example").stdout
+        assert "verify OK" in authority.openssl("req", "-noout", "-verify", input=request).text
+        immured.cli("key", "destroy", "alone", "--yes")
+    else:
+        said = done.stderr.decode()
+        assert "creating the public key failed: CKR_ATTRIBUTE_VALUE_INVALID" in said
+        assert "destroyed again" in said
+    listed = json.loads(immured.cli("key", "list", "--json").stdout)
+    assert listed["unusable"] == 0
+    assert "alone" not in {key["name"] for key in listed["keys"]}
+
+
 def test_keys_are_looked_for_again_when_the_search_has_failed(
     cluster, modules, make_nginx, authority, keys
 ):

@@ -36,6 +36,7 @@ static const char *const call_names[CALLS] = {
     [CALL_LOGIN] = "C_Login",
     [CALL_FIND_OBJECTS_INIT] = "C_FindObjectsInit",
     [CALL_GET_ATTRIBUTE_VALUE] = "C_GetAttributeValue",
+    [CALL_CREATE_OBJECT] = "C_CreateObject",
 };
 
 static const bool needs_login[CALLS] = {

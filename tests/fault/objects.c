@@ -15,7 +15,8 @@ static CK_RV give(CK_RV rv, CK_OBJECT_HANDLE *handle)
 static CK_RV create_object(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK_ULONG count,
                            CK_OBJECT_HANDLE *object)
 {
-    return give(real->C_CreateObject(session, template, count, object), object);
+    CK_RV rv = faults_before(CALL_CREATE_OBJECT, session);
+    return rv != CKR_OK ? rv : give(real->C_CreateObject(session, template, count, object), object);
 }
 
 static CK_RV copy_object(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *template,
