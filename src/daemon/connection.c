@@ -1,6 +1,7 @@
 #include "daemon/connection.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -165,6 +166,12 @@ bool connection_watch(struct connection *connection, int epoll)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = connection};
     return epoll_ctl(epoll, EPOLL_CTL_MOD, connection->socket, &event) == 0;
+}
+
+bool connection_has_left(const struct connection *connection)
+{
+    struct pollfd poll_for = {.fd = connection->socket};
+    return poll(&poll_for, 1, 0) > 0; /* POLLHUP: a drain alone, of one direction, is none */
 }
 
 void connection_hold(struct connection *connection)

@@ -81,6 +81,9 @@ bool connection_watch(struct connection *connection, int epoll) MUST_USE;
 /* Has no grant and is no operator: gets refusals alone. */
 bool connection_is_stranger(const struct connection *connection) MUST_USE;
 
+/* Whether nobody takes a reply any more: the client has closed its end, or this one is broken. */
+bool connection_has_left(const struct connection *connection) MUST_USE;
+
 void connection_hold(struct connection *connection);
 void connection_release(struct connection *connection);
 

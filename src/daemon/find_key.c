@@ -18,6 +18,14 @@
 /* How long one of the tokens that start is waited for before the others have their turn. */
 #define SEARCH_TURN_MS 20
 
+/*
+ * Of a token's sessions, at least one: a search takes many calls, and signatures must find room
+ * however many keys are asked for. By anything but a public key or a name it reads all the keys,
+ * and such searches must not keep a handshake from finding its key.
+ */
+#define SEARCHES_MAX(sessions) ((sessions) / 2)
+#define ALL_KEYS_MAX(sessions) ((sessions) / 4)
+
 struct search {
     struct request *request;
     struct token_key_query query;
@@ -33,8 +41,10 @@ struct search {
     uint32_t left;  /* bit i: token i is to be asked */
     unsigned found; /* different public keys */
     uint8_t id[KEY_ID_SIZE];
-    bool failed; /* no memory for a key or its reference */
-    bool hidden; /* there is one that is not granted */
+    bool failed;   /* no memory for a key or its reference */
+    bool hidden;   /* there is one that is not granted */
+    bool crowded;  /* on a token are as many searches as may be */
+    bool given_up; /* not all keys were looked at: nobody waits for the answer any more */
 };
 
 /* --- What is asked for --- */
@@ -148,13 +158,9 @@ static bool take_key(struct search *search, const struct token_key *key)
     return encode_reference(search, key->spki, key->spki_size, name, uri);
 }
 
-/* A token_key_callback. */
-static bool on_key(const struct token_key *key, void *context)
+static void look_at(struct search *search, const struct token_key *key)
 {
-    struct search *search = context;
     struct request *request = search->request;
-    if (search->wanted_id != NULL && memcmp(search->wanted_id, key->id, KEY_ID_SIZE) != 0)
-        return true;
     search->failed |=
         !keyring_put(request->worker->keyring, key, search->token_index, search->epoch);
     if (!may_look(request, key->label)) {
@@ -173,11 +179,58 @@ static bool on_key(const struct token_key *key, void *context)
                     "by its id (see immure key list) or by a URI with its id=",
                     search->words, first, second);
     }
-    return search->wanted_id == NULL && search->found < 2;
 }
 
-static enum token_error search_token(struct search *search, size_t index, uint32_t wait_ms,
-                                     struct problem *problem)
+/* A token_key_callback. */
+static bool on_key(const struct token_key *key, void *context)
+{
+    struct search *search = context;
+    const struct request *request = search->request;
+    bool fits = search->wanted_id == NULL || memcmp(search->wanted_id, key->id, KEY_ID_SIZE) == 0;
+    if (fits)
+        look_at(search, key);
+    if (search->found > 1 || (fits && search->wanted_id != NULL))
+        return false;
+    search->given_up =
+        clock_left_ms(request->deadline) == 0 || connection_has_left(request->connection);
+    return !search->given_up;
+}
+
+static bool enter(atomic_uint *under_way, unsigned max)
+{
+    if (atomic_fetch_add(under_way, 1) < (max > 0 ? max : 1))
+        return true;
+    atomic_fetch_sub(under_way, 1);
+    return false;
+}
+
+static bool reads_all_keys(const struct search *search)
+{
+    return search->query.spki == NULL && search->query.label == NULL;
+}
+
+static bool begin(struct search *search, size_t index)
+{
+    struct searches *searches = &search->request->worker->searches[index];
+    unsigned sessions = search->request->worker->config->tokens[index].settings.max_sessions;
+    if (!enter(&searches->all, SEARCHES_MAX(sessions)))
+        return false;
+    if (!reads_all_keys(search) || enter(&searches->of_all_keys, ALL_KEYS_MAX(sessions)))
+        return true;
+    atomic_fetch_sub(&searches->all, 1);
+    return false;
+}
+
+static void end(struct search *search, size_t index)
+{
+    struct searches *searches = &search->request->worker->searches[index];
+    if (reads_all_keys(search))
+        atomic_fetch_sub(&searches->of_all_keys, 1);
+    atomic_fetch_sub(&searches->all, 1);
+}
+
+static enum token_error search_with_room(struct search *search, size_t index, uint32_t wait_ms,
+                                         struct problem *problem)
 {
     uint64_t until = wait_ms > 0 ? clock_now_ms() + wait_ms : 0;
     struct token_keeper *keeper = search->request->worker->keepers[index];
@@ -196,6 +249,27 @@ static enum token_error search_token(struct search *search, size_t index, uint32
     return error;
 }
 
+static enum token_error search_token(struct search *search, size_t index, uint32_t wait_ms,
+                                     struct problem *problem)
+{
+    if (!begin(search, index)) {
+        search->crowded = true;
+        return problem_set(problem, TOKEN_NO_SESSION,
+                           "token %s: as many searches for keys as may be are under way on it",
+                           search->request->worker->config->tokens[index].settings.name);
+    }
+    enum token_error error = search_with_room(search, index, wait_ms, problem);
+    end(search, index);
+    return error;
+}
+
+/* Nothing more is asked of tokens that start or hang. */
+static bool is_over(const struct search *search)
+{
+    return search->found > 0 || search->request->full != NULL || search->crowded ||
+           search->given_up;
+}
+
 /*
  * Asks the tokens that have not been asked yet: first those that are ready and answer, at another
  * time all, until one has the key, and waits up to SEARCH_TURN_MS for each. True: there are more.
@@ -210,7 +284,7 @@ static bool search_round(struct search *search, bool first, enum token_error *re
         struct token_keeper *keeper = request->worker->keepers[i];
         if ((search->left & UINT32_C(1) << i) == 0)
             continue;
-        if (!first && (search->found > 0 || request->full != NULL))
+        if (search->given_up || (!first && is_over(search)))
             break;
         bool later = first && token_keeper_glance(keeper).slow;
         enum token_error error =
@@ -227,7 +301,8 @@ static bool search_round(struct search *search, bool first, enum token_error *re
 /*
  * If none that is ready has the key, those that hang are asked, and those that start are waited for
  * in turns: one that does not come up keeps no other's keys from being found. Where one has no
- * room, the request waits for it, but not here.
+ * room, the request waits for it, but not here; where there are too many searches, the client comes
+ * again, as a backlog is served whenever there is room for a signature.
  */
 static enum token_error search_tokens(struct search *search, struct problem *problem)
 {
@@ -235,10 +310,9 @@ static enum token_error search_tokens(struct search *search, struct problem *pro
     enum token_error result;
     search->left = ~request->passed_over;
     bool more = search_round(search, true, &result, problem);
-    while (more && search->found == 0 && request->full == NULL &&
-           clock_left_ms(request->deadline) > 0)
+    while (more && !is_over(search) && clock_left_ms(request->deadline) > 0)
         more = search_round(search, false, &result, problem);
-    return request->full != NULL ? TOKEN_NO_SESSION : result;
+    return request->full != NULL || search->crowded ? TOKEN_NO_SESSION : result;
 }
 
 static enum wire_status conclude(struct search *search, enum token_error error,
@@ -247,6 +321,9 @@ static enum wire_status conclude(struct search *search, enum token_error error,
     struct request *request = search->request;
     if (search->failed)
         return problem_set(&request->problem, WIRE_BUSY, "out of memory");
+    if (search->given_up)
+        return problem_set(&request->problem, WIRE_DEADLINE_PASSED,
+                           "the deadline passed before key %s was found", search->words);
     if (search->found == 1)
         return WIRE_OK;
     if (search->found > 1)

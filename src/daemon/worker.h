@@ -50,11 +50,17 @@ struct worker_settings {
 
 #define STATUS_COUNT (WIRE_OVER_RATE + 1)
 
+/* Searches for a key under way on a token, and those of them that read all its keys: find_key.c. */
+struct searches {
+    atomic_uint all, of_all_keys;
+};
+
 struct worker {
     struct worker_settings settings;
     struct config *config;
     struct keyring *keyring;
     struct token_keeper *keepers[CONFIG_TOKENS_MAX]; /* one a token of the configuration */
+    struct searches searches[CONFIG_TOKENS_MAX];     /* one a token of the configuration */
     struct digests digests;
     struct dhe_groups dhe_groups;
     struct connections connections;

@@ -6,11 +6,15 @@ import random
 import re
 import shutil
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from harness import wire
+from harness.faulty import faulty_modules, start_with
 from harness.messages import RSA_PKCS1, Messages
 from harness.process import is_running, run, wait_for_words, wait_until
 from harness.stage import DAEMON_USER
@@ -117,6 +121,72 @@ def test_connections_without_a_grant_take_no_room_from_those_that_have_one(
             assert reply and reply.status == wire.OK, reply
             assert immured.status()["connections"] <= room + 2  # and the one that asks
         wait_for_words(immured, f"more than {STRANGERS_USER_MAX} connections of one user or {STRANGERS_MAX} in all")
+
+
+# --- Searches for keys ---------------------------------------------------------------------------
+
+SESSIONS, LOOKUPS = 4, 8
+REQUESTER = f"""
+[grant requests]
+user = {STRANGER}
+keys = p256
+use = csr
+rate = 1/h
+over-rate = refuse
+"""
+
+
+@pytest.fixture
+def slow_to_read(make_immured, token, stage, directory, keys):
+    """An immured whose token takes seconds to show all its keys, which a search by URI or id reads."""
+    (module,) = faulty_modules(stage, directory, ["one"])
+    immured = start_with(make_immured, token, [module], GRANTS + REQUESTER, lines=f"max-sessions = {SESSIONS}\n")
+    introduce(immured, keys["rsa2048"])
+    module.set("delay 100 C_GetAttributeValue")
+    yield immured
+    module.clear()
+
+
+def look_up_again_and_again(connection, done):
+    """The statuses that were got."""
+    connection.socket.settimeout(60)
+    request, statuses = wire.request(wire.FIND_KEY, b"\2pkcs11:", deadline_ms=60_000), set()
+    while not done.is_set():
+        statuses.add(connection.call(request).status)
+        time.sleep(0.01)
+    return statuses
+
+
+def test_who_has_keys_looked_up_all_the_time_leaves_sessions_for_anothers_signatures(
+    slow_to_read, keys, make_right
+):
+    done = threading.Event()
+    attackers = [wire.Connection(slow_to_read.socket, STRANGER) for _ in range(LOOKUPS)]
+    with wire.Connection(slow_to_read.socket, WEB_SERVER) as server, ThreadPoolExecutor(LOOKUPS) as pool:
+        lookups = [pool.submit(look_up_again_and_again, attacker, done) for attacker in attackers]
+        try:
+            wait_until(lambda: slow_to_read.token_status()["in_flight"] > 0, "a search")
+            for _ in range(5):
+                reply = server.call(make_right())
+                assert reply.status == wire.OK, reply
+        finally:
+            done.set()
+        statuses = set().union(*(lookup.result() for lookup in lookups))
+    assert wire.BUSY in statuses
+    for attacker in attackers:
+        attacker.socket.close()
+
+
+def test_a_search_ends_when_nobody_waits_for_it(slow_to_read):
+    nowhere = b"\1" + b"0" * 64
+    with wire.Connection(slow_to_read.socket) as connection:
+        late = connection.call(wire.request(wire.FIND_KEY, nowhere, deadline_ms=100))
+        assert late.status == wire.DEADLINE_PASSED, late
+        connection.send(wire.request(wire.FIND_KEY, nowhere, deadline_ms=60_000))
+        wait_until(lambda: slow_to_read.token_status()["in_flight"] > 0, "the search")
+    wait_until(lambda: slow_to_read.token_status()["in_flight"] == 0, "its end", 30)
+    requests = slow_to_read.status()["requests"]
+    assert (requests["deadline passed"], requests["key not found"]) == (2, 0), requests
 
 
 def leaves_core_files():
