@@ -23,6 +23,9 @@ static OSSL_FUNC_signature_gettable_ctx_params_fn signature_gettable;
 static OSSL_FUNC_signature_set_ctx_params_fn signature_set;
 static OSSL_FUNC_signature_settable_ctx_params_fn signature_settable;
 
+#define SALT_LENGTH_REFUSED "PSS salt length; it is always the digest's (rsa_pss_saltlen:digest)"
+#define MGF1_DIGEST_REFUSED "MGF1 digest; it is always the message's"
+
 /* OpenSSL's other names of the digests in wire/scheme.h. */
 static const char *const digest_names[][3] = {
     {"SHA256", "SHA2-256", "SHA-256"},
@@ -122,6 +125,8 @@ static int begin(struct signature *signature, struct key *key, const char *diges
         key_free(signature->key);
         signature->key = key_up_ref(key);
         signature->padding = RSA_PKCS1_PADDING;
+        signature->salt_length = RSA_PSS_SALTLEN_DIGEST;
+        signature->mgf1_digest = NULL;
     }
     if (signature->key == NULL || !signature->key->has_private) {
         PROVIDER_RAISE(signature->provider, REASON_NO_PRIVATE_KEY, "cannot sign");
@@ -145,6 +150,21 @@ static int signature_digest_sign_init(void *context, const char *digest, void *k
     return begin(context, keydata, digest, params);
 }
 
+/* PSS has one salt length and one MGF1 digest for each digest, as in TLS (RFC 8446 4.2.3). */
+static bool pss_fits(const struct signature *signature, const struct scheme *scheme)
+{
+    int length = signature->salt_length;
+    if (length >= 0 && (size_t)length != scheme->digest_size) {
+        PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED, SALT_LENGTH_REFUSED);
+        return false;
+    }
+    if (signature->mgf1_digest != NULL && signature->mgf1_digest != signature->digest) {
+        PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED, MGF1_DIGEST_REFUSED);
+        return false;
+    }
+    return true;
+}
+
 /* The scheme for what was set, or NULL and an error. */
 static const struct scheme *scheme_of(const struct signature *signature)
 {
@@ -159,6 +179,8 @@ static const struct scheme *scheme_of(const struct signature *signature)
                        key_type_name(signature->key->type),
                        signature->digest != NULL ? signature->digest : "none",
                        padding == SCHEME_PADDING_PSS ? " and PSS padding" : "");
+    else if (padding == SCHEME_PADDING_PSS && !pss_fits(signature, scheme))
+        return NULL;
     return scheme;
 }
 
@@ -275,7 +297,7 @@ static const struct option paddings[] = {
     {OSSL_PKEY_RSA_PAD_MODE_PSS, RSA_PKCS1_PSS_PADDING},
 };
 
-/* "auto" and "max" let the signer choose; it takes the length that TLS uses (RFC 8446 4.2.3). */
+/* "auto" lets the signer choose. Not "max": whoever says it wants another length. */
 static const struct option salt_lengths[] = {
     {OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST, RSA_PSS_SALTLEN_DIGEST},
     {OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, RSA_PSS_SALTLEN_AUTO},
@@ -312,30 +334,28 @@ static int set_padding(struct signature *signature, const OSSL_PARAM *param)
     return 0;
 }
 
-/* Nothing to keep: there is one length. */
+/* Whether these two fit the digest is seen when signing: it may be set after them. */
 static int set_salt_length(struct signature *signature, const OSSL_PARAM *param)
 {
     int length;
-    bool known = read_option(param, salt_lengths, ARRAY_SIZE(salt_lengths), &length);
-    const struct scheme *scheme =
-        signature->digest != NULL ? scheme_find(KEY_TYPE_RSA, SCHEME_PADDING_PSS, signature->digest)
-                                  : NULL;
-    if (known && (length == RSA_PSS_SALTLEN_DIGEST || length == RSA_PSS_SALTLEN_AUTO ||
-                  (scheme != NULL && (size_t)length == scheme->digest_size)))
+    if (read_option(param, salt_lengths, ARRAY_SIZE(salt_lengths), &length) &&
+        (length >= 0 || length == RSA_PSS_SALTLEN_DIGEST || length == RSA_PSS_SALTLEN_AUTO)) {
+        signature->salt_length = length;
         return 1;
-    PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED,
-                   "PSS salt length; it is always the digest's (rsa_pss_saltlen:digest)");
+    }
+    PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED, SALT_LENGTH_REFUSED);
     return 0;
 }
 
 static int set_mgf1_digest(struct signature *signature, const OSSL_PARAM *param)
 {
     const char *name = NULL;
-    if (OSSL_PARAM_get_utf8_string_ptr(param, &name) && signature->digest != NULL &&
-        digest_of_name(name) == signature->digest)
+    const char *digest = OSSL_PARAM_get_utf8_string_ptr(param, &name) ? digest_of_name(name) : NULL;
+    if (digest != NULL) {
+        signature->mgf1_digest = digest;
         return 1;
-    PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED,
-                   "MGF1 digest; it is always the message's");
+    }
+    PROVIDER_RAISE(signature->provider, REASON_UNSUPPORTED, MGF1_DIGEST_REFUSED);
     return 0;
 }
 
@@ -347,7 +367,6 @@ static int set_digest_param(struct signature *signature, const OSSL_PARAM *param
 
 static int signature_set(void *context, const OSSL_PARAM params[])
 {
-    /* In this order: the others are checked against the digest. */
     static const struct {
         const char *name;
         int (*set)(struct signature *, const OSSL_PARAM *);

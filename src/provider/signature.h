@@ -12,8 +12,10 @@ struct signature {
     struct provider *provider;
     struct key *key;
 
-    const char *digest; /* wire/scheme.h's name of it, or NULL */
-    int padding;        /* RSA_PKCS1_PADDING or RSA_PKCS1_PSS_PADDING */
+    const char *digest;      /* wire/scheme.h's name of it, or NULL */
+    int padding;             /* RSA_PKCS1_PADDING or RSA_PKCS1_PSS_PADDING */
+    int salt_length;         /* PSS: bytes, RSA_PSS_SALTLEN_DIGEST or RSA_PSS_SALTLEN_AUTO */
+    const char *mgf1_digest; /* PSS: as `digest`; NULL: the same */
 
     /* Signing: the message while it is short enough to travel whole, then its running digest. */
     uint8_t *message;

@@ -68,6 +68,39 @@ def test_dgst_signs_with_pss(openssl, authority, keys, directory, message, diges
     )
 
 
+PSS_OPTIONS = ("digest:sha256", "rsa_padding_mode:pss", "rsa_pss_saltlen:32", "rsa_mgf1_md:sha256")
+
+
+def pss_signature(openssl, keys, directory, *options, **outcome):
+    """Of a digest of SHA-256's size, with options in this order."""
+    digest, signature = directory / "digest", directory / "signature"
+    digest.write_bytes(bytes(32))
+    words = [word for option in options for word in ("-pkeyopt", option)]
+    inkey = ("-inkey", keys["rsa2048"].reference)
+    return openssl("pkeyutl", "-sign", *inkey, "-in", digest, "-out", signature, *words, **outcome)
+
+
+# Padding before the others, on which OpenSSL insists; the digest anywhere.
+@pytest.mark.parametrize("order", ((0, 1, 2, 3), (1, 2, 3, 0), (1, 3, 0, 2)))
+def test_pkeyutl_takes_pss_options_before_the_digest_and_after_it(
+    openssl, authority, keys, directory, order
+):
+    pss_signature(openssl, keys, directory, *(PSS_OPTIONS[i] for i in order))
+    words = [word for option in PSS_OPTIONS for word in ("-pkeyopt", option)]
+    authority.openssl(
+        "pkeyutl", "-verify", "-pubin", "-inkey", keys["rsa2048"].public_key,
+        "-in", directory / "digest", "-sigfile", directory / "signature", *words,
+    )
+
+
+@pytest.mark.parametrize("wrong", ("rsa_pss_saltlen:64", "rsa_mgf1_md:sha512"))
+def test_pss_options_that_fitted_another_digest_are_refused(openssl, keys, directory, wrong):
+    pss, fitted, digest = "rsa_padding_mode:pss", "digest:sha512", "digest:sha256"
+    for options in ((fitted, pss, wrong, digest), (pss, wrong, digest), (digest, pss, wrong)):
+        text = pss_signature(openssl, keys, directory, *options, status=1).text
+        assert "not supported for keys in an HSM" in text
+
+
 @by_each_name
 @pytest.mark.parametrize("key_type", SIGNING_TYPES)
 def test_pkeyutl_signs_a_digest(openssl, authority, keys, directory, named, key_type):
