@@ -9,6 +9,16 @@
 #include "client/pipeline.h"
 
 /*
+ * Pipelines that are kept while nothing is under way. Each costs three descriptors, 33 KiB and one
+ * of immured's connections, and after a stall of the HSM there are as many as there were
+ * handshakes; with this few, the workers that go on after many reloads do not use up what immured
+ * has for one user.
+ */
+#define IDLE_PIPELINES_MAX 32
+
+enum connection_state { CONNECTION_TAKEN, CONNECTION_IDLE, CONNECTION_IDLE_WITH_PIPELINE };
+
+/*
  * A thread takes a connection at its first request and keeps it until it ends. Connections stay
  * in a list that only grows, so that threads meet in no lock, not even one that a fork() could
  * leave taken; one that an ended thread gave back is taken again by the next.
@@ -21,7 +31,7 @@
  */
 struct connection {
     struct connection *next;
-    atomic_bool taken;
+    _Atomic(enum connection_state) state;
     struct client *client;
     struct pipeline *pipeline;
 };
@@ -56,9 +66,23 @@ void connections_free(struct provider *provider)
         CRYPTO_THREAD_cleanup_local(&provider->connection_key);
 }
 
-static void give_back(struct connection *connection)
+static bool may_keep_pipeline(struct provider *provider)
 {
-    atomic_store_explicit(&connection->taken, false, memory_order_release);
+    if (atomic_fetch_add(&provider->idle_pipelines, 1) < IDLE_PIPELINES_MAX)
+        return true;
+    atomic_fetch_sub(&provider->idle_pipelines, 1);
+    return false;
+}
+
+static void give_back(struct provider *provider, struct connection *connection)
+{
+    if (connection->pipeline != NULL && !may_keep_pipeline(provider)) {
+        pipeline_free(connection->pipeline);
+        connection->pipeline = NULL;
+    }
+    enum connection_state state =
+        connection->pipeline != NULL ? CONNECTION_IDLE_WITH_PIPELINE : CONNECTION_IDLE;
+    atomic_store_explicit(&connection->state, state, memory_order_release);
 }
 
 /* Called by OpenSSL when a thread ends. */
@@ -71,15 +95,15 @@ static void end_thread(void *provctx)
     CRYPTO_THREAD_set_local(&provider->connection_key, NULL);
     client_free(connection->client);
     connection->client = NULL;
-    give_back(connection);
+    give_back(provider, connection);
 }
 
-static struct connection *take_idle(struct provider *provider)
+static struct connection *take_idle(struct provider *provider, enum connection_state state)
 {
     struct connection *connection = atomic_load(&provider->connections);
     for (; connection != NULL; connection = connection->next) {
-        bool expected = false;
-        if (atomic_compare_exchange_strong(&connection->taken, &expected, true))
+        enum connection_state expected = state;
+        if (atomic_compare_exchange_strong(&connection->state, &expected, CONNECTION_TAKEN))
             return connection;
     }
     return NULL;
@@ -90,7 +114,7 @@ static struct connection *add(struct provider *provider)
     struct connection *connection = OPENSSL_zalloc(sizeof(*connection));
     if (connection == NULL)
         return NULL;
-    atomic_init(&connection->taken, true);
+    atomic_init(&connection->state, CONNECTION_TAKEN);
     connection->next = atomic_load(&provider->connections);
     while (!atomic_compare_exchange_weak(&provider->connections, &connection->next, connection))
         ;
@@ -99,7 +123,12 @@ static struct connection *add(struct provider *provider)
 
 static struct connection *take(struct provider *provider)
 {
-    struct connection *connection = take_idle(provider);
+    struct connection *connection = take_idle(provider, CONNECTION_IDLE_WITH_PIPELINE);
+    if (connection != NULL) {
+        atomic_fetch_sub(&provider->idle_pipelines, 1);
+        return connection;
+    }
+    connection = take_idle(provider, CONNECTION_IDLE);
     return connection != NULL ? connection : add(provider);
 }
 
@@ -117,7 +146,7 @@ static struct connection *thread_connection(struct provider *provider)
         provider->thread_start(provider->handle, end_thread, provider) == 1)
         return connection;
     CRYPTO_THREAD_set_local(&provider->connection_key, NULL);
-    give_back(connection);
+    give_back(provider, connection);
     return NULL;
 }
 
@@ -150,6 +179,7 @@ static struct pipeline *pipeline_of(const struct provider *provider, struct conn
 
 /* Of an SSL whose host watches descriptors alone: what its job waits for while it is paused. */
 struct pending {
+    struct provider *provider;
     struct connection *connection;
     struct exchange *exchange; /* or NULL: nothing is under way */
 };
@@ -183,7 +213,7 @@ static void close_descriptor(ASYNC_WAIT_CTX *wait, const void *key, OSSL_ASYNC_F
     close(descriptor);
     if (pending->exchange != NULL) {
         pipeline_cancel(pending->connection->pipeline, pending->exchange);
-        give_back(pending->connection);
+        give_back(pending->provider, pending->connection);
     }
     OPENSSL_free(pending);
 }
@@ -232,7 +262,7 @@ static void wait_here(const struct pipeline *pipeline)
     poll(&descriptor, 1, -1);
 }
 
-static void pause_until_answered(const struct provider *provider, struct connection *connection,
+static void pause_until_answered(struct provider *provider, struct connection *connection,
                                  struct exchange *exchange, struct job *job)
 {
     struct pipeline *pipeline = connection->pipeline;
@@ -242,7 +272,7 @@ static void pause_until_answered(const struct provider *provider, struct connect
     bool watched = descriptor == inner ||
                    (descriptor >= 0 && epoll_ctl(descriptor, EPOLL_CTL_ADD, inner, &event) == 0);
     if (job->pending != NULL)
-        *job->pending = (struct pending){connection, exchange};
+        *job->pending = (struct pending){provider, connection, exchange};
     while (exchange->state == EXCHANGE_SUBMITTED) {
         job->running = false;
         if (!watched || ASYNC_pause_job() == 0)
@@ -278,7 +308,7 @@ static enum client_error call_in_job(struct provider *provider, struct call *cal
         pause_until_answered(provider, connection, &exchange, &job);
     }
     if (!shared && connection != NULL)
-        give_back(connection);
+        give_back(provider, connection);
     if (pipeline == NULL)
         return call_blocking(provider, call);
     *call->size = exchange.size;

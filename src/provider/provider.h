@@ -79,6 +79,7 @@ struct provider {
     bool has_connection_key;            /* 0 is a key of its own, and most likely somebody else's */
     CRYPTO_THREAD_LOCAL connection_key; /* this thread's struct connection */
     _Atomic(struct connection *) connections;
+    atomic_int idle_pipelines; /* of those that nobody has taken */
 
     /* The host's context, or NULL if it runs another libcrypto than ours (a static one). */
     OSSL_LIB_CTX *host;

@@ -24,6 +24,8 @@ DESCRIPTORS_EACH = 3
 TIMEOUT_MS = 20000
 # One for each request that was under way at a time; far fewer than there are handshakes.
 CONNECTIONS_MAX = 600
+# Requests at once, and how many of their connections the provider keeps.
+RUSH, IDLE_MAX = 100, 32
 # One after the other, so that few are under way at a time.
 RESETS = 200
 
@@ -114,6 +116,20 @@ def test_haproxy_keeps_no_connection_to_immured_for_clients_that_reset(
     assert slow.status()["connections"] < RESETS / 4
     many_handshakes(authority, haproxy.port, host)
     assert haproxy.is_up(), haproxy.log()
+
+
+@needs(HAPROXY)
+def test_haproxy_closes_what_a_rush_of_requests_had_opened(hanging, start_haproxy, keys):
+    immured, host = hanging.immured, keys["p256"].host
+    haproxy = start_haproxy(immured)
+    connections = lambda: immured.status()["connections"] - 1
+    with ThreadPoolExecutor(1) as pool:
+        rush = pool.submit(handshakes, haproxy.port, host, clients=RUSH, count=RUSH)
+        wait_until(lambda: connections() >= RUSH, "a connection for each request", timeout=15)
+        hanging.module.clear()
+        assert rush.result()["failed"] == 0, rush.result()
+    wait_until(lambda: connections() <= IDLE_MAX, f"no more than {IDLE_MAX} connections")
+    assert handshakes(haproxy.port, host, clients=8, count=100)["failed"] == 0
 
 
 @needs(APACHE)
