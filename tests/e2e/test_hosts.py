@@ -55,8 +55,8 @@ def start_haproxy(stage, start, keys):
     if other := stage.other_libcrypto(HAPROXY):
         pytest.skip(other)
     served = sites(keys["p256"], keys["rsa2048"])
-    return lambda immured: start(
-        immured, lambda directory, env: Haproxy(directory, env, served, ["ssl-mode-async"])
+    return lambda immured, *settings: start(
+        immured, lambda directory, env: Haproxy(directory, env, served, ["ssl-mode-async", *settings])
     )
 
 
@@ -121,7 +121,7 @@ def test_haproxy_keeps_no_connection_to_immured_for_clients_that_reset(
 @needs(HAPROXY)
 def test_haproxy_closes_what_a_rush_of_requests_had_opened(hanging, start_haproxy, keys):
     immured, host = hanging.immured, keys["p256"].host
-    haproxy = start_haproxy(immured)
+    haproxy = start_haproxy(immured, f"maxconn {3 * RUSH}")  # as the guide says, or it dies
     connections = lambda: immured.status()["connections"] - 1
     with ThreadPoolExecutor(1) as pool:
         rush = pool.submit(handshakes, haproxy.port, host, clients=RUSH, count=RUSH)
