@@ -250,7 +250,7 @@ ngx_http_immure_key_variable(ngx_http_request_t *r,
     ngx_int_t  rc;
     ngx_str_t  name;
 
-    rc = ngx_immure_key_name(r->connection, &name);
+    rc = ngx_immure_key_name(r->connection, r->pool, &name);
 
     if (rc == NGX_ERROR) {
         return NGX_ERROR;

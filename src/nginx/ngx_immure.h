@@ -80,7 +80,8 @@ ngx_int_t ngx_immure_init_address(ngx_cycle_t *cycle, SSL_CTX *ctx);
 ngx_int_t ngx_immure_waited(ngx_connection_t *c, ngx_msec_t *wait);
 
 /* the name of the key that the handshake used, if it is one of Immure's */
-ngx_int_t ngx_immure_key_name(ngx_connection_t *c, ngx_str_t *name);
+ngx_int_t ngx_immure_key_name(ngx_connection_t *c, ngx_pool_t *pool,
+    ngx_str_t *name);
 
 
 extern ngx_module_t  ngx_immure_module;

@@ -205,7 +205,7 @@ ngx_immure_has_key(SSL_CTX *ctx)
 
 
 ngx_int_t
-ngx_immure_key_name(ngx_connection_t *c, ngx_str_t *name)
+ngx_immure_key_name(ngx_connection_t *c, ngx_pool_t *pool, ngx_str_t *name)
 {
     size_t     len;
     EVP_PKEY  *key;
@@ -219,7 +219,7 @@ ngx_immure_key_name(ngx_connection_t *c, ngx_str_t *name)
         return NGX_DECLINED;
     }
 
-    name->data = ngx_pnalloc(c->pool, len + 1);
+    name->data = ngx_pnalloc(pool, len + 1);
     if (name->data == NULL) {
         return NGX_ERROR;
     }

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from harness.clients import connect, curl, get, s_client, tls_version
 from harness.nginx import STREAM, certificate_lines
-from harness.process import free_port, wait_for_words
+from harness.pki import key_of
+from harness.process import free_port, resident_kib, wait_for_words
 
 # Enough to tell a signature that was waited for from what is done in no time.
 DELAY_MS = 50
@@ -204,6 +205,44 @@ def test_a_resumed_session_asks_for_no_signature(hsm, configure, authority, keys
     assert reused and (full.reused, resumed.reused) == (".", "r")
     assert full.wait != "-" and resumed.wait == "-"
     assert hsm.token_status()["signatures"] == 1
+
+
+@pytest.fixture
+def long_key(immured, authority, directory):
+    """A key whose name is long, for "long.immure.test"."""
+    name, csr = 200 * "k", directory / "long.csr"
+    immured.cli("key", "generate", name, "--type", "p256")
+    csr.write_bytes(immured.cli("csr", name, "--san", "DNS:long.immure.test").stdout)
+    certificate = authority.sign(csr, directory / "long.crt")
+    yield key_of(immured, authority, directory, name, certificate)
+    immured.cli("key", "destroy", name, "--yes")
+
+
+@pytest.mark.slow  # a sanitizer keeps what is freed
+def test_requests_on_one_connection_take_no_memory_for_the_keys_name(
+    immured, make_nginx, authority, long_key, monkeypatch
+):
+    monkeypatch.setattr("harness.nginx.WORKERS", 1)
+    host, count = "long.immure.test", 10000
+    nginx = make_nginx(immured.socket)
+    nginx.configure((host, certificate_lines(long_key) + "keepalive_requests 100000;"))
+    nginx.log_requests("$immure_key").start()
+
+    def request(connection):
+        """The memory of the worker after `count` requests, of which 100 are sent together."""
+        for _ in range(count // 100):
+            connection.sendall(100 * f"HEAD / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answers = b""
+            while answers.count(b"\r\n\r\n") < 100:
+                answers += connection.recv(65536)
+        return resident_kib(nginx.workers())
+
+    context = ssl.create_default_context(cafile=authority.certificate)
+    with connect(nginx.port, host, context) as connection:
+        before = request(connection)
+        grown = request(connection) - before
+    assert set(nginx.requests(2 * count)) == {long_key.name}
+    assert grown < count * len(long_key.name) / 1024 / 2, f"{grown} KiB more"
 
 
 @both_versions
