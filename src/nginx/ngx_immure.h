@@ -57,8 +57,9 @@ void ngx_immure_not_async(ngx_cycle_t *cycle, ngx_uint_t *said, char *which);
  */
 ngx_int_t ngx_immure_load_provider(ngx_conf_t *cf);
 
-/* whether a key that has been loaded into the context is one of Immure's */
-ngx_uint_t ngx_immure_has_key(SSL_CTX *ctx);
+/* whether a key that has been loaded is one of Immure's */
+ngx_uint_t ngx_immure_ctx_has_key(SSL_CTX *ctx);
+ngx_uint_t ngx_immure_has_key(ngx_ssl_conn_t *ssl_conn);
 
 
 /*

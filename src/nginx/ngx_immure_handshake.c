@@ -75,6 +75,7 @@ static int ngx_immure_certificate(ngx_ssl_conn_t *ssl_conn, void *data);
 static ngx_uint_t ngx_immure_retry_requested(ngx_ssl_conn_t *ssl_conn);
 static void ngx_immure_set_async(ngx_immure_handshake_t *hs);
 static ngx_int_t ngx_immure_wait_io(ngx_connection_t *c, int sslerr);
+static void ngx_immure_end_async(ngx_ssl_conn_t *ssl_conn);
 static void ngx_immure_wait_reply(ngx_immure_handshake_t *hs);
 static void ngx_immure_replied(ngx_immure_handshake_t *hs);
 static void ngx_immure_release(ngx_immure_handshake_t *hs);
@@ -103,7 +104,7 @@ ngx_immure_init_server(ngx_cycle_t *cycle, ngx_immure_srv_conf_t *conf,
     static ngx_uint_t  jobs;
 
     if (ctx == NULL || !conf->async
-        || (callback == NULL && !ngx_immure_has_key(ctx)))
+        || (callback == NULL && !ngx_immure_ctx_has_key(ctx)))
     {
         return NGX_OK;
     }
@@ -467,7 +468,8 @@ ngx_immure_certificate(ngx_ssl_conn_t *ssl_conn, void *data)
     rc = cert->callback ? cert->callback(ssl_conn, cert->data) : 1;
 
     if (rc != 1 || hs == NULL || !hs->active
-        || ngx_immure_retry_requested(ssl_conn))
+        || ngx_immure_retry_requested(ssl_conn)
+        || !ngx_immure_has_key(ssl_conn))
     {
         return rc;
     }
@@ -524,6 +526,7 @@ ngx_immure_wait_io(ngx_connection_t *c, int sslerr)
 {
     if (sslerr == SSL_ERROR_WANT_READ) {
         c->read->ready = 0;
+        ngx_immure_end_async(c->ssl->connection);
 
     } else {
         c->write->ready = 0;
@@ -536,6 +539,25 @@ ngx_immure_wait_io(ngx_connection_t *c, int sslerr)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * The server signs before it waits for the client, and needs no job after
+ * that, be the key Immure's or not.  In the RSA key exchange it has nothing to
+ * sign, but the client's answer to decrypt.
+ */
+
+static void
+ngx_immure_end_async(ngx_ssl_conn_t *ssl_conn)
+{
+    const SSL_CIPHER  *cipher;
+
+    cipher = SSL_get_pending_cipher(ssl_conn);
+
+    if (cipher == NULL || SSL_CIPHER_get_kx_nid(cipher) != NID_kx_rsa) {
+        SSL_clear_mode(ssl_conn, SSL_MODE_ASYNC);
+    }
 }
 
 

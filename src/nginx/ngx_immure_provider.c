@@ -21,6 +21,7 @@ static void ngx_immure_check_change(ngx_conf_t *cf, char *name,
     ngx_str_t *first, ngx_str_t *value);
 static ngx_int_t ngx_immure_keep(ngx_conf_t *cf, ngx_str_t *first,
     ngx_str_t *value);
+static ngx_uint_t ngx_immure_is_key(EVP_PKEY *key);
 
 
 /* what the provider was loaded with: it stays loaded over reloads */
@@ -179,28 +180,51 @@ ngx_immure_activate(ngx_conf_t *cf, ngx_immure_conf_t *icf)
 
 
 ngx_uint_t
-ngx_immure_has_key(SSL_CTX *ctx)
+ngx_immure_ctx_has_key(SSL_CTX *ctx)
 {
-    long                  next;
-    EVP_PKEY             *key;
-    const OSSL_PROVIDER  *provider;
+    long  next;
 
     for (next = SSL_CERT_SET_FIRST;
          SSL_CTX_set_current_cert(ctx, next);
          next = SSL_CERT_SET_NEXT)
     {
-        key = SSL_CTX_get0_privatekey(ctx);
-        provider = key ? EVP_PKEY_get0_provider(key) : NULL;
-
-        if (provider
-            && ngx_strcmp(OSSL_PROVIDER_get0_name(provider),
-                          NGX_IMMURE_PROVIDER) == 0)
-        {
+        if (ngx_immure_is_key(SSL_CTX_get0_privatekey(ctx))) {
             return 1;
         }
     }
 
     return 0;
+}
+
+
+ngx_uint_t
+ngx_immure_has_key(ngx_ssl_conn_t *ssl_conn)
+{
+    long  next;
+
+    for (next = SSL_CERT_SET_FIRST;
+         SSL_set_current_cert(ssl_conn, next);
+         next = SSL_CERT_SET_NEXT)
+    {
+        if (ngx_immure_is_key(SSL_get_privatekey(ssl_conn))) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_immure_is_key(EVP_PKEY *key)
+{
+    const OSSL_PROVIDER  *provider;
+
+    provider = key ? EVP_PKEY_get0_provider(key) : NULL;
+
+    return provider
+           && ngx_strcmp(OSSL_PROVIDER_get0_name(provider),
+                         NGX_IMMURE_PROVIDER) == 0;
 }
 
 

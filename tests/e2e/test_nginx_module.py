@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness.clients import curl
+from harness.clients import curl, s_client
 from harness.nginx import MAIL, certificate_lines, wait_for_shutdown
 from harness.process import free_port, is_running, run, wait_until
 from harness.token import GRANTS
+from test_async_features import verify_lines
 from test_asynchronous import SLOW_MS, STREAM, handshake, many_handshakes, most_in_flight
 
 # What the debug log says when the module drives a handshake.
@@ -287,6 +288,49 @@ def test_what_finds_the_server_name_has_all_the_stack_that_it_wants(
 
     assert most_in_flight(slow, handshakes) > 2
     assert nginx.workers() == workers, nginx.log()
+
+
+def jobs_of_a_visit(nginx, authority, host, version, *options):
+    """How many jobs began for a handshake with a client certificate, which nginx verifies."""
+    nginx.edit("ssl_protocols", f"{verify_lines(authority)} ssl_protocols").start()
+    key, certificate = authority.file_key("visitor", "visitor")
+    s_client(
+        *(authority, nginx.port, host, f"-tls{version.replace('.', '_')}", *options),
+        *("-key", key, "-cert", certificate), request="GET / HTTP/1.0\n\n",
+    )
+    assert driven(nginx) == 1
+    return nginx.log().count("a job begins")
+
+
+@pytest.mark.parametrize("version", ("1.2", "1.3"))
+def test_a_key_in_a_file_that_is_named_by_a_variable_needs_no_job(
+    immured, make_nginx, authority, preload, version
+):
+    host = "file.immure.test"
+    key, certificate = authority.file_key("file", host)
+    key.chmod(0o644)  # a worker reads it
+    lines = f"ssl_certificate {certificate}; ssl_certificate_key {key.parent}/$by_name;"
+    nginx = preload(make_nginx(immured.socket))
+    nginx.extra = f"map $ssl_server_name $by_name {{ {host} {key.name}; }}"
+    debug(nginx.configure((host, lines)))
+    assert jobs_of_a_visit(nginx, authority, host, version) == 0
+
+
+@pytest.mark.parametrize("version", ("1.2", "1.3"))
+def test_what_comes_after_the_servers_flight_is_in_no_job(
+    immured, make_nginx, authority, keys, preload, version
+):
+    """The client chooses the key in the file, so that no job waits."""
+    host = "two.immure.test"
+    pairs = [
+        authority.file_key("two", host, "rsa:2048"),
+        (keys["p256"].reference, authority.certify(keys["p256"], host)),
+    ]
+    lines = "".join(f"ssl_certificate_key {key}; ssl_certificate {file};" for key, file in pairs)
+    nginx = preload(make_nginx(immured.socket))
+    debug(nginx.configure((host, lines)))
+    chosen = ("-sigalgs", "RSA-PSS+SHA256", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256")
+    assert jobs_of_a_visit(nginx, authority, host, version, *chosen) == 1
 
 
 # --- Mail -----------------------------------------------------------------------------------------
