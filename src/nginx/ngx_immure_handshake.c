@@ -398,7 +398,8 @@ ngx_immure_do_handshake(ngx_immure_handshake_t *hs)
     switch (sslerr) {
 
     case SSL_ERROR_NONE:
-    case SSL_ERROR_WANT_X509_LOOKUP:    /* of another module */
+    case SSL_ERROR_WANT_X509_LOOKUP:        /* of another module, */
+    case SSL_ERROR_WANT_CLIENT_HELLO_CB:    /* such as Lua's */
         ngx_immure_return(hs);
         return;
 

@@ -333,6 +333,20 @@ def test_what_comes_after_the_servers_flight_is_in_no_job(
     assert jobs_of_a_visit(nginx, authority, host, version, *chosen) == 1
 
 
+def test_a_handshake_that_waits_for_another_module_is_given_back_to_nginx(
+    immured, make_nginx, authority, keys, preload, one_worker
+):
+    """As it does for Lua's ssl_client_hello_by_lua, with an nginx that knows of that."""
+    key = keys["p256"]
+    nginx = preload(make_nginx(immured.socket), "hello waits")
+    debug(nginx.configure((key.host, certificate_lines(key)))).start()
+    for visits in (1, 2):
+        curl(authority, nginx.port, key.host)
+        assert driven(nginx) == visits
+        # The first blocks for its signature, as without the module.
+        assert nginx.log().count("immure: waited") == visits - 1
+
+
 # --- Mail -----------------------------------------------------------------------------------------
 
 

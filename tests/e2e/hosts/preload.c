@@ -3,6 +3,8 @@
  *
  * not capable: it was built without ASYNC jobs
  * no jobs:     it has them, but there is no memory for one
+ * hello waits: the first time that it is asked, a module's callback for the client's hello has
+ *              handshakes wait, and the second time it has them go on
  *
  * Says on standard error when a job begins.
  */
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include <openssl/async.h>
+#include <openssl/ssl.h>
 
 #define BEGINS "a job begins\n"
 
@@ -36,4 +39,21 @@ int ASYNC_start_job(ASYNC_JOB **job, ASYNC_WAIT_CTX *context, int *result, int (
         abort();
     *(void **)&start = dlsym(RTLD_NEXT, "ASYNC_start_job");
     return start(job, context, result, function, arguments, size);
+}
+
+static int wait_once(SSL *ssl, int *alert, void *data)
+{
+    static int asked;
+    (void)ssl, (void)alert, (void)data;
+    return asked++ == 0 ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
+}
+
+SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
+{
+    SSL_CTX *(*make)(const SSL_METHOD *);
+    *(void **)&make = dlsym(RTLD_NEXT, "SSL_CTX_new");
+    SSL_CTX *context = make(method);
+    if (context != NULL && is_asked_for("hello waits"))
+        SSL_CTX_set_client_hello_cb(context, wait_once, NULL);
+    return context;
 }
