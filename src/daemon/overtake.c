@@ -95,15 +95,15 @@ void overtake_noticed(struct worker *worker)
 static struct token_keeper *find_other(const struct worker *worker, size_t slow)
 {
     struct token_keeper *best = NULL;
-    struct token_keeper_glance best_glance = {.has_room = false};
+    unsigned least = 0;
     for (size_t i = 0; i < worker->config->token_count; i++) {
         const struct token_keeper_glance glance = token_keeper_glance(worker->keepers[i]);
         if (i == slow || glance.state != TOKEN_READY || glance.slow)
             continue;
-        if (best == NULL || glance.has_room > best_glance.has_room ||
-            (glance.has_room == best_glance.has_room && glance.in_flight < best_glance.in_flight)) {
+        unsigned load = glance.in_flight + (glance.has_room ? 0 : TOKEN_MAX_SESSIONS_LIMIT);
+        if (best == NULL || load < least) {
             best = worker->keepers[i];
-            best_glance = glance;
+            least = load;
         }
     }
     return best;
