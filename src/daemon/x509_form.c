@@ -16,8 +16,10 @@ struct header {
 #define CLASS_CONTEXT_SPECIFIC 2
 
 #define TAG_END_OF_CONTENTS 0
+#define TAG_INTEGER         2
 #define TAG_SEQUENCE        16
 #define TAG_SET             17
+#define TAG_IA5_STRING      22
 
 /* More than fits into one byte is in those that follow, with their first bit set but for the last.
  */
@@ -57,54 +59,75 @@ static bool read_header(struct reader *reader, struct header *header)
     return !reader->failed && header->size <= reader->left;
 }
 
-/* What is at the first level of what is signed of certificates, CRLs, OCSP, CSRs and CMS. */
-static bool is_part_of_x509(const struct header *header)
+static bool is_universal(const struct header *header, uint32_t tag)
 {
-    static const uint8_t tags[] = {2, 3, 4, TAG_SEQUENCE, 23, 24};
-    if (header->class == CLASS_CONTEXT_SPECIFIC)
-        return header->tag <= 3;
-    return header->class == CLASS_UNIVERSAL && header->tag <= UINT8_MAX &&
-           memchr(tags, (int)header->tag, sizeof(tags)) != NULL;
+    return header->class == CLASS_UNIVERSAL && header->tag == tag;
+}
+
+static bool is_context_specific(const struct header *header, uint32_t tag_max)
+{
+    return header->class == CLASS_CONTEXT_SPECIFIC && header->tag <= tag_max;
+}
+
+#define TAG_FIRST_MAX 2  /* a version, or who has signed OCSP */
+#define TAG_BODY_MAX  30 /* CMP has bodies up to 26; so far reach tags of one byte */
+
+/* What is at the first level of the SEQUENCEs that are signed; all begin in one of few ways. */
+static bool is_part(const struct header *header, bool is_first)
+{
+    static const uint8_t tags[] = {TAG_INTEGER, TAG_SEQUENCE, 1, 3, 4, 6, TAG_IA5_STRING, 23, 24};
+    if (is_first)
+        return is_universal(header, TAG_INTEGER) || is_universal(header, TAG_SEQUENCE) ||
+               is_context_specific(header, TAG_FIRST_MAX);
+    return is_context_specific(header, TAG_BODY_MAX) ||
+           (header->class == CLASS_UNIVERSAL && header->tag <= UINT8_MAX &&
+            memchr(tags, (int)header->tag, sizeof(tags)) != NULL);
+}
+
+/* CMP's body, CRMF's template or key, OCSP's requests, PKINIT's value, SPKAC's challenge. */
+static bool is_second_of_two(const struct header *header)
+{
+    return is_universal(header, TAG_SEQUENCE) || is_universal(header, TAG_IA5_STRING) ||
+           header->class == CLASS_CONTEXT_SPECIFIC;
 }
 
 static bool is_end_of_contents(const struct header *header)
 {
-    return header->class == CLASS_UNIVERSAL && header->tag == TAG_END_OF_CONTENTS &&
-           header->size == 0;
+    return is_universal(header, TAG_END_OF_CONTENTS) && header->size == 0;
 }
 
-/* CRLs and OCSP's responses have three elements at least, CMS' attributes two. */
-#define SEQUENCE_ELEMENTS_MIN 3
-#define SET_ELEMENTS_MIN      2
+/* A SET are CMS' attributes: at least their type and digest. */
+static bool are_enough(const struct header *last, size_t count, bool in_set)
+{
+    return count > 2 || (count == 2 && (in_set || is_second_of_two(last)));
+}
 
 /* The contents of an element that the reader's bytes are; `indefinite`: with their end. */
-static bool are_x509(struct reader reader, bool indefinite, size_t elements_min)
+static bool are_signed(struct reader reader, bool indefinite, bool in_set)
 {
-    struct header header;
+    struct header header, last = {.size = 0};
     size_t count = 0;
-    while (reader.left > 0) {
+    for (; reader.left > 0; count++, last = header) {
         if (!read_header(&reader, &header))
             return false;
         if (is_end_of_contents(&header))
-            return indefinite && reader.left == 0 && count >= elements_min;
-        if (!is_part_of_x509(&header))
+            return indefinite && reader.left == 0 && are_enough(&last, count, in_set);
+        if (in_set ? !is_universal(&header, TAG_SEQUENCE) : !is_part(&header, count == 0))
             return false;
         if (header.indefinite) /* where it ends does not matter, if it does */
             return memmem(reader.at, reader.left, "\0", 2) != NULL;
         reader_bytes(&reader, header.size);
-        count++;
     }
-    return !indefinite && count >= elements_min;
+    return !indefinite && are_enough(&last, count, in_set);
 }
 
 bool x509_form_is(const uint8_t *message, size_t size)
 {
     struct reader reader = reader_of(message, size);
     struct header header;
-    if (!read_header(&reader, &header) || header.class != CLASS_UNIVERSAL ||
-        (!header.indefinite && header.size != reader.left))
+    if (!read_header(&reader, &header) || (!header.indefinite && header.size != reader.left))
         return false;
-    if (header.tag == TAG_SEQUENCE)
-        return are_x509(reader, header.indefinite, SEQUENCE_ELEMENTS_MIN);
-    return header.tag == TAG_SET && are_x509(reader, header.indefinite, SET_ELEMENTS_MIN);
+    bool in_set = is_universal(&header, TAG_SET);
+    return (in_set || is_universal(&header, TAG_SEQUENCE)) &&
+           are_signed(reader, header.indefinite, in_set);
 }

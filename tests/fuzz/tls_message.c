@@ -6,8 +6,11 @@
 #include "fuzz.h"
 
 #include <openssl/asn1.h>
+#include <openssl/cmp.h>
+#include <openssl/crmf.h>
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
+#include <openssl/ts.h>
 #include <openssl/x509.h>
 #include <string.h>
 
@@ -124,11 +127,28 @@ IS_READ_AS(X509_CINF)
 IS_READ_AS(X509_CRL_INFO)
 IS_READ_AS(X509_REQ_INFO)
 IS_READ_AS(OCSP_RESPDATA)
+IS_READ_AS(OSSL_CMP_MSG) /* its protected part has the same elements, without what is optional */
+IS_READ_AS(OSSL_CRMF_MSG)
+IS_READ_AS(NETSCAPE_SPKAC)
+IS_READ_AS(TS_TST_INFO)
+
+/* RFC 4211 5: in a message that has nothing else. */
+static bool is_crmf_request(const uint8_t *bytes, size_t size)
+{
+    uint8_t message[4096] = {V_ASN1_CONSTRUCTED | V_ASN1_SEQUENCE, 0x82};
+    assert(size <= sizeof(message) - 4);
+    message[2] = (uint8_t)(size >> 8);
+    message[3] = (uint8_t)size;
+    memcpy(message + 4, bytes, size);
+    return is_OSSL_CRMF_MSG(message, size + 4);
+}
 
 static bool is_document(const uint8_t *bytes, size_t size)
 {
     return is_X509_CINF(bytes, size) || is_X509_CRL_INFO(bytes, size) ||
-           is_X509_REQ_INFO(bytes, size) || is_OCSP_RESPDATA(bytes, size);
+           is_X509_REQ_INFO(bytes, size) || is_OCSP_RESPDATA(bytes, size) ||
+           is_OSSL_CMP_MSG(bytes, size) || is_crmf_request(bytes, size) ||
+           is_NETSCAPE_SPKAC(bytes, size) || is_TS_TST_INFO(bytes, size);
 }
 
 static void check_refusal(enum rule rule, unsigned form, const uint8_t *message, size_t size)

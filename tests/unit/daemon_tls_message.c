@@ -9,7 +9,8 @@
 #include "daemon/use.h"
 #include "wire/cursor.h"
 
-#define MESSAGE_SIZE_MAX 256
+#define MESSAGE_SIZE_MAX   256
+#define POINT_UNCOMPRESSED 4
 
 struct vector {
     const char *name;
@@ -232,6 +233,104 @@ static void a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused(v
     assert_int_equal(rule, RULE_TLS12_DER);
 }
 
+/* Two elements, of which the first ends before the fixed bytes; those are in the second. */
+static unsigned use_of_pair(uint8_t first, uint8_t second)
+{
+    struct vector vectors[VECTOR_COUNT];
+    const uint8_t pair[] = {0x30, 0x81, 130, first, 10, [15] = second, 116};
+    make_vectors(vectors);
+    memcpy(vectors[2].bytes, pair, sizeof(pair));
+    return use_of(&vectors[2]);
+}
+
+static void a_key_exchange_that_is_a_signed_pair_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        uint8_t first, second;
+    } pairs[] = {
+        {"CMP's initialization request (RFC 4210 5.1.3)", 0x30, 0xa0},
+        {"CMP's certification request", 0x30, 0xa2},
+        {"CMP's revocation request", 0x30, 0xab},
+        {"CMP's polling response", 0x30, 0xba},
+        {"CRMF's CertRequest (RFC 4211 5)", 0x02, 0x30},
+        {"CRMF's POPOSigningKeyInput with a sender (RFC 4211 4.1)", 0xa0, 0x30},
+        {"the same with a MAC", 0x30, 0x30},
+        {"OCSP's TBSRequest (RFC 6960 4.1.1)", 0xa1, 0x30},
+        {"PKINIT's AuthPack (RFC 4556 3.2.1)", 0xa0, 0xa1},
+        {"SPKAC", 0x30, 0x16},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+        if (use_of_pair(pairs[i].first, pairs[i].second) != 0 || rule != RULE_TLS12_DER)
+            fail_msg("%s is taken", pairs[i].what);
+    }
+    assert_int_equal(use_of_pair(0x04, 0x30), USE_TLS12_SERVER);
+    assert_int_equal(use_of_pair(0x30, 0x04), USE_TLS12_SERVER);
+    assert_int_equal(use_of_pair(0x30, 0x82), 0);
+    assert_int_equal(use_of_pair(0x30, 0x62), USE_TLS12_SERVER); /* of another class */
+}
+
+/* xorshift64: the same numbers in each run. */
+static void fill_randomly(uint8_t *bytes, size_t size)
+{
+    static uint64_t x = 88172645463325252;
+    for (size_t at = 0; at < size; at++) {
+        if (at % sizeof(x) == 0) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+        }
+        bytes[at] = (uint8_t)(x >> at % sizeof(x) * 8);
+    }
+}
+
+/* How many of so many messages are refused that are random but for their form and this start. */
+static unsigned refused(const struct vector *vector, const uint8_t *start, size_t start_size,
+                        unsigned draws)
+{
+    struct vector drawn = *vector;
+    size_t fixed_size = vector->bytes[68] == POINT_UNCOMPRESSED ? 5 : 4;
+    unsigned count = 0;
+    while (draws-- > 0) {
+        fill_randomly(drawn.bytes, drawn.size);
+        memcpy(drawn.bytes, start, start_size);
+        memcpy(drawn.bytes + 64, vector->bytes + 64, fixed_size);
+        count += use_of(&drawn) == 0;
+    }
+    return count;
+}
+
+#define DRAWS (1U << 19)
+
+static void random_key_exchanges_are_not_refused(void **state)
+{
+    (void)state;
+    struct vector vectors[VECTOR_COUNT];
+    make_vectors(vectors);
+    for (size_t i = 2; i < VECTOR_COUNT; i++)
+        assert_int_equal(refused(&vectors[i], vectors[i].bytes, 0, DRAWS / 8), 0);
+}
+
+/*
+ * Where a random number begins as a SEQUENCE or SET of the right length, which one in 2^15 does
+ * with the two shortest points, so few are refused that it is less than one in 2^30 of all.
+ */
+static void a_key_exchange_is_refused_by_chance_less_than_once_in_2_to_the_30(void **state)
+{
+    (void)state;
+    struct vector vectors[VECTOR_COUNT];
+    make_vectors(vectors);
+    for (size_t i = 5; i <= 6; i++) {
+        const uint8_t sequence[] = {0x30, (uint8_t)(vectors[i].size - 2)},
+                      set[] = {0x31, (uint8_t)(vectors[i].size - 2)};
+        unsigned count = refused(&vectors[i], sequence, sizeof(sequence), DRAWS) +
+                         refused(&vectors[i], set, sizeof(set), DRAWS);
+        if (count == 0 || count > DRAWS >> 15)
+            fail_msg("%s: %u of 2 * %u are refused", vectors[i].name, count, DRAWS);
+    }
+}
+
 /* In a nonce of OpenSSH's certificate there is room for a group, and none in what has a point. */
 static void a_dhe_key_exchange_that_begins_as_ssh_s_is_refused(void **state)
 {
@@ -298,6 +397,9 @@ int main(void)
         cmocka_unit_test(dhe_with_any_byte_of_the_group_changed_is_refused),
         cmocka_unit_test(what_a_tls_client_signs_is_refused_though_a_key_exchange_is_in_it),
         cmocka_unit_test(a_key_exchange_that_is_a_certificate_or_mail_attributes_is_refused),
+        cmocka_unit_test(a_key_exchange_that_is_a_signed_pair_is_refused),
+        cmocka_unit_test(random_key_exchanges_are_not_refused),
+        cmocka_unit_test(a_key_exchange_is_refused_by_chance_less_than_once_in_2_to_the_30),
         cmocka_unit_test(a_dhe_key_exchange_that_begins_as_ssh_s_is_refused),
         cmocka_unit_test(a_refusal_tells_what_it_came_to_grief_on),
     };

@@ -25,6 +25,14 @@ SCHEMES = RSA_PKCS1 + RSA_PSS + ECDSA + ED25519 + (0xFE01, 0xFE02)
 
 
 ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+# What is in a SubjectPublicKeyInfo, but for the point's two coordinates.
+P256_PUBLIC_KEY = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d03010703420004")
+
+
+def name_of(common_name):
+    """A Name of a common name alone, a T61String, in which all bytes are characters."""
+    attribute = encode(0x30, b"\6\3\x55\4\3" + encode(0x14, common_name))
+    return encode(0x30, encode(0x31, attribute))
 
 
 def kind(key):
@@ -85,21 +93,56 @@ class Messages:
             return self.random.choice(TLS13[kind(key)]), self.certificate_verify()
         return self.random.choice(TLS12[kind(key)]), self.server_key_exchange()
 
+    def in_a_key_exchange(self, make):
+        """make(free) with as many free bytes as make it as long as a ServerKeyExchange with
+        secp521r1, and with what is fixed in one among these."""
+        fixed = b"\3\0\x19\x85\4"
+        for size in range(len(fixed), 128):
+            free = b"\1" + self.bytes(size - 1)
+            message = make(free)
+            start = message.index(free)
+            if len(message) == 64 + len(fixed) + 132 and start <= 64 and start + size >= 64 + len(fixed):
+                return message[:64] + fixed + message[64 + len(fixed) :]
+        raise AssertionError("it has no room")
+
     def certificate_in_a_key_exchange(self, outer="shortest", inner="shortest", identifier=b""):
-        """A TBSCertificate that is as long as a ServerKeyExchange with secp521r1, and has what is
-        fixed in one in its serial number. `identifier`: an element after the public key."""
+        """A TBSCertificate, with its serial number free. `identifier`: an element after the key."""
         dates = encode(0x17, b"250101000000Z") + encode(0x17, b"350101000000Z")
         key = bytes.fromhex("302a300506032b6570032100") + self.bytes(32)
         name = encode(0x30, b"", inner)
         rest = ECDSA_WITH_SHA256 + name + encode(0x30, dates) + name + key + identifier
-        fixed = b"\3\0\x19\x85\4"
-        for size in range(len(fixed), 128):
-            serial = b"\1" + self.bytes(size - 1)
-            tbs = encode(0x30, encode(0xA0, b"\2\1\2") + encode(2, serial) + rest, outer)
-            start = tbs.index(serial)
-            if len(tbs) == 64 + len(fixed) + 132 and start <= 64 and start + size >= 64 + len(fixed):
-                return tbs[:64] + fixed + tbs[64 + len(fixed) :]
-        raise AssertionError("it has no room")
+        return self.in_a_key_exchange(
+            lambda serial: encode(0x30, encode(0xA0, b"\2\1\2") + encode(2, serial) + rest, outer)
+        )
+
+    def cmp_in_a_key_exchange(self, tag, content):
+        """A ProtectedPart of CMP (RFC 4210 5.1.3) with this body, with its transaction's id free."""
+        parties = encode(0xA4, name_of(b"www.test")) + encode(0xA4, encode(0x30, b""))
+        start = b"\2\1\2" + parties + encode(0xA1, ECDSA_WITH_SHA256)
+        nonce = encode(0xA5, encode(4, self.bytes(16)))
+        body = encode(0xA0 + tag, encode(0x30, encode(0x30, content)))
+        return self.in_a_key_exchange(
+            lambda number: encode(0x30, encode(0x30, start + encode(0xA4, encode(4, number)) + nonce) + body)
+        )
+
+    def certificate_management(self):
+        """What a holder of a certificate signs to get another one for a key that is not in the HSM,
+        or to have it revoked: CMP, and CRMF's proofs of possession (RFC 4211 4.1)."""
+        key = P256_PUBLIC_KEY + self.bytes(64)
+        certificate_request = encode(0x30, b"\2\1\0" + encode(0x30, encode(0xA6, key)))
+        raverified = encode(0x80, b"")
+        revoked = encode(0x30, encode(0x81, self.bytes(8)) + encode(0xA3, name_of(b"CA")))
+        template = lambda name: encode(0x30, encode(0xA5, name_of(name)) + encode(0xA6, key))
+        return {
+            "a request of CMP": self.cmp_in_a_key_exchange(2, certificate_request + raverified),
+            "a revocation of CMP": self.cmp_in_a_key_exchange(11, revoked),
+            "a CertRequest of CRMF": self.in_a_key_exchange(
+                lambda name: encode(0x30, b"\2\1\0" + template(name))
+            ),
+            "a POPOSigningKeyInput of CRMF": self.in_a_key_exchange(
+                lambda name: encode(0x30, encode(0xA0, encode(0xA4, name_of(name))) + encode(0x30, key))
+            ),
+        }
 
     def certificates(self):
         """The same in each form that OpenSSL reads."""
@@ -177,7 +220,7 @@ class Messages:
         # A client chooses its session id, so a ServerKeyExchange may be in what it signs.
         in_session_id = b"\3\3" + self.bytes(32) + b"\x20" + self.bytes(25)
         dressed = handshake(1, in_session_id + b"\3\0\x1d\x20" + self.bytes(32))
-        return documents | self.certificates() | {
+        return documents | self.certificates() | self.certificate_management() | {
             "JWT": text({"alg": "ES256"}) + b"." + text({"sub": "admin", "iat": 1700000000}),
             "S/MIME": b"Content-Type: text/plain\r\n\r\nI owe you " + self.bytes(8).hex().encode(),
             "transcript of a TLS 1.2 client": transcript,
