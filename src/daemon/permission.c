@@ -146,14 +146,15 @@ static bool scheme_is_for_tls13(const struct scheme *scheme, const struct keyrin
            (scheme->group_bits == 0 || scheme->group_bits == key->bits);
 }
 
-/* draft-ietf-tls-mldsa 3: ML-DSA is for TLS 1.3 alone. */
+/* draft-ietf-tls-mldsa 3: ML-DSA is for TLS 1.3 alone. RFC 5246 7.4.3: DHE is with RSA or DSA. */
 static enum rule scheme_rule(const struct scheme *scheme, const struct keyring_key *key,
                              unsigned use)
 {
     if (use == USE_TLS13_SERVER)
         return scheme_is_for_tls13(scheme, key) ? RULE_NONE : RULE_TLS13_SCHEME;
-    bool is_tls12 = use == USE_TLS12_SERVER || use == USE_TLS12_SERVER_DHE;
-    return is_tls12 && key_type_is_ml_dsa(scheme->key_type) ? RULE_SCHEME : RULE_NONE;
+    bool is_wrong = (use == USE_TLS12_SERVER && key_type_is_ml_dsa(scheme->key_type)) ||
+                    (use == USE_TLS12_SERVER_DHE && scheme->key_type != KEY_TYPE_RSA);
+    return is_wrong ? RULE_SCHEME : RULE_NONE;
 }
 
 static unsigned message_use(const struct request *request, enum rule *rule)

@@ -124,6 +124,8 @@ def cases(immured, authority, keys):
             Case(what, refused, "tls12-der", WEB, sign(message))
             for what, message in messages.certificate_management().items()
         ),
+        Case("DHE with ECDSA", refused, "scheme", WEB, sign(dhe(messages))),
+        Case("DHE with Ed25519", refused, "scheme", WEB, sign(dhe(messages), 0x0807, keys["ed25519"])),
         Case("a certificate of SSH", refused, "tls12-ssh", WEB, sign(SSH_CERTIFICATE.read_bytes())),
         Case("an unknown curve", refused, "tls12-curve", WEB, sign(exchange(23).replace(b"\3\0\x17\x41", b"\3\0\x16\x41"))),
         Case("a byte after the point", refused, "tls12-point", WEB, sign(exchange() + b"\0")),
