@@ -255,11 +255,18 @@ static int watched_descriptor(const struct provider *provider, struct job *job,
                                                                                         : -1;
 }
 
-/* Only where the host forbids to pause (ASYNC_block_pause(3)) or a descriptor cannot be had. */
-static void wait_here(const struct pipeline *pipeline)
+/*
+ * A job that has not been paused is as one that was resumed: ASYNC_pause_job(3) returns 1 also
+ * where the host forbids to pause (ASYNC_block_pause(3)). So one for which there is nothing to do
+ * sleeps this long, lest it spin; those that were resumed find something.
+ */
+#define NOT_PAUSED_WAIT_MS 1
+
+/* `milliseconds`: at most, or -1. */
+static void wait_here(const struct pipeline *pipeline, int milliseconds)
 {
     struct pollfd descriptor = {.fd = pipeline_descriptor(pipeline), .events = POLLIN};
-    poll(&descriptor, 1, -1);
+    poll(&descriptor, 1, milliseconds);
 }
 
 static void pause_until_answered(struct provider *provider, struct connection *connection,
@@ -275,11 +282,12 @@ static void pause_until_answered(struct provider *provider, struct connection *c
         *job->pending = (struct pending){provider, connection, exchange};
     while (exchange->state == EXCHANGE_SUBMITTED) {
         job->running = false;
-        if (!watched || ASYNC_pause_job() == 0)
-            wait_here(pipeline);
+        bool paused = watched && ASYNC_pause_job() == 1;
         job->running = true;
-        if (exchange->state == EXCHANGE_SUBMITTED)
+        if (exchange->state == EXCHANGE_SUBMITTED) {
+            wait_here(pipeline, paused ? NOT_PAUSED_WAIT_MS : -1);
             pipeline_progress(pipeline);
+        }
     }
     if (job->pending != NULL)
         job->pending->exchange = NULL;

@@ -333,6 +333,13 @@ def test_provider_that_does_not_start_leaves_the_hosts_thread_keys(stage, direct
     run(host_program("first_thread_key"), env=stage.host_env(conf))
 
 
+def test_a_job_that_must_not_be_paused_sleeps_until_it_is_answered(
+    stage, directory, make_slow, host_program, keys
+):
+    conf = stage.write_openssl_conf(directory / "o.cnf", make_slow(900).socket, timeout_ms=20000)
+    run(host_program("blocked_pause"), keys["p256"].reference, env=stage.host_env(conf))
+
+
 @by_each_name
 @pytest.mark.parametrize(
     "order",
