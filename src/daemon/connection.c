@@ -124,6 +124,15 @@ static bool register_connection(struct connections *connections, struct connecti
     return good;
 }
 
+/* Without it, a client is served as well. */
+static void bound_unread_refusals(const struct connection *connection)
+{
+    const int size = STRANGERS_SEND_BUFFER_SIZE;
+    if (connection_is_stranger(connection) &&
+        setsockopt(connection->socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) != 0)
+        log_warning("SO_SNDBUF: %s", strerror(errno));
+}
+
 void connections_add(struct connections *connections, const struct config *config, int epoll,
                      int socket)
 {
@@ -136,6 +145,7 @@ void connections_add(struct connections *connections, const struct config *confi
         connection_release(connection);
         return;
     }
+    bound_unread_refusals(connection);
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = connection};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &event) != 0) {
         log_error("a client was turned away: epoll_ctl: %s", strerror(errno));
@@ -150,9 +160,8 @@ bool connections_drain(struct connections *connections, uint64_t deadline)
     pthread_mutex_lock(&connections->lock);
     connections->draining = true;
     for (size_t i = 0; i < CONNECTION_SLOTS; i++) {
-        /* The client's next send fails; what it has sent before is still received. */
         if (connections->slots[i] != NULL)
-            shutdown(connections->slots[i]->socket, SHUT_RD);
+            connection_finish(connections->slots[i]);
     }
     while (connections->count > 0 && error == 0)
         error = pthread_cond_clockwait(&connections->changed, &connections->lock, CLOCK_MONOTONIC,
@@ -186,6 +195,12 @@ void connection_release(struct connection *connection)
     leave_table(connection);
     close(connection->socket);
     free(connection);
+}
+
+void connection_finish(struct connection *connection)
+{
+    /* The client's next send fails; what it has sent before is still received. */
+    shutdown(connection->socket, SHUT_RD);
 }
 
 void connection_break(struct connection *connection)

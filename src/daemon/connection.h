@@ -32,6 +32,13 @@
 #define STRANGERS_MAX      256
 #define STRANGERS_USER_MAX 32
 
+/*
+ * What such a client does not read stays in the kernel's memory for as long as it likes, when the
+ * connection has long left the table: no more than a few refusals. Of this much the kernel takes
+ * twice (socket(7)), and more than 1,000 bytes for each of them.
+ */
+#define STRANGERS_SEND_BUFFER_SIZE 4096
+
 #define CONNECTION_SLOTS (CONNECTIONS_MAX + STRANGERS_MAX)
 
 struct connections;
@@ -86,6 +93,9 @@ bool connection_has_left(const struct connection *connection) MUST_USE;
 
 void connection_hold(struct connection *connection);
 void connection_release(struct connection *connection);
+
+/* Takes no more requests from the client; what it has sent is answered before the end. */
+void connection_finish(struct connection *connection);
 
 /* Has the connection ended by the thread that next receives on it. */
 void connection_break(struct connection *connection);

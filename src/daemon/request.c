@@ -140,7 +140,19 @@ static void log_refusal(const struct request *request, enum wire_status status)
                     suppressed);
 }
 
-/* A client that does not take its replies loses its connection: nothing waits for it. */
+/*
+ * A client that does not take its replies loses its connection: nothing waits for it. One without a
+ * grant soon has no room for them, and may still take those that are there: closed with requests
+ * that nobody has received, the connection would be reset.
+ */
+static void lose_client(struct connection *connection)
+{
+    if (connection_is_stranger(connection))
+        connection_finish(connection);
+    else
+        connection_break(connection);
+}
+
 static void reply(struct request *request, enum wire_status status)
 {
     uint8_t header[WIRE_REPLY_HEADER_SIZE];
@@ -156,7 +168,7 @@ static void reply(struct request *request, enum wire_status status)
     }
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts)};
     if (sendmsg(request->connection->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        connection_break(request->connection);
+        lose_client(request->connection);
     explicit_bzero(request->payload, request->payload_size); /* it may have been decrypted */
 }
 

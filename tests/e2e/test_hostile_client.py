@@ -20,13 +20,13 @@ REQUESTS = 10_000
 # Of so many nearly right requests one is right.
 GENUINE_EVERY = 100
 CONNECTIONS = 8
-IN_FLIGHT = 32  # on each
 # Stacks and what else threads and the allocator keep, however much is sent; a leak of 250 bytes for
 # each of the requests is more.
 GROWTH_KIB = 2048
 
 KEYS = ("p256", "p384", "p521", "rsa2048", "ed25519")
 GRANTED, STRANGER = "www-data", "nobody"
+IN_FLIGHT = {GRANTED: 32, STRANGER: 4}  # on each; without a grant, more that are not read end it
 REFUSALS = {wire.MESSAGE_REFUSED, wire.UNSUPPORTED_SCHEME, wire.UNKNOWN_KEY}
 
 only_with_one_client = pytest.mark.parametrize("hosting", ["by OPENSSL_CONF"], indirect=True)
@@ -130,13 +130,13 @@ def attempts(messages, documents, keys, count):
         yield nearly_right(messages, documents, keys)
 
 
-def rounds(attempts, connections):
+def rounds(attempts, connections, in_flight):
     """Sends so many at a time on each connection; an Attempt with its reply, for all of them."""
     rest = deque(attempts)
     while rest:
         sent = {connection: {} for connection in connections}
         for connection, under_way in sent.items():
-            for number in range(min(IN_FLIGHT, len(rest))):
+            for number in range(min(in_flight, len(rest))):
                 under_way[number] = rest.popleft()
                 operation, message, scheme, key_id = under_way[number].datagram
                 connection.send(wire.request(
@@ -174,7 +174,7 @@ def rule_of(reply):
 def refuse_all_but_right_ones(own, user, nearly, verify_signature):
     """Sends what `nearly` gives; how many were signed, and how often each rule was named."""
     connections, rules, kinds, signed = connect(own.immured, user), Counter(), set(), 0
-    for attempt, reply in rounds(nearly, connections):
+    for attempt, reply in rounds(nearly, connections, IN_FLIGHT[user]):
         if reply.status == wire.OK:
             assert attempt.allowed and user == GRANTED, attempt
             verify_signature(attempt, reply.payload)
@@ -250,10 +250,10 @@ def may_succeed(datagram, user, keys):
     return operation != wire.SIGN or key and may_be_signed(key, scheme, datagram[wire.REQUEST.size :])
 
 
-def until_the_first_that_is_none(draw_one):
+def until_the_first_that_is_none(draw_one, count):
     """Datagrams of which the last at most is no request."""
     drawn = []
-    while len(drawn) < IN_FLIGHT and not (drawn and is_no_request(drawn[-1])):
+    while len(drawn) < count and not (drawn and is_no_request(drawn[-1])):
         drawn.append(numbered(draw_one(), len(drawn)))
     return drawn
 
@@ -275,7 +275,7 @@ def test_random_datagrams_get_typed_answers_and_leave_nothing_behind(own, keys, 
     draw_one = lambda: noise(messages) if messages.random.random() < 0.3 else almost_a_request(messages, known)
     sent, answers, unchanged = 0, Counter(), None
     while sent < DATAGRAMS:
-        datagrams = until_the_first_that_is_none(draw_one)
+        datagrams = until_the_first_that_is_none(draw_one, IN_FLIGHT[user])
         with wire.Connection(own.immured.socket, user) as connection:
             for reply in answers_to(connection, datagrams):
                 answers[reply.status] += 1

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from harness import wire
+from harness.clients import client_hello
 from harness.faulty import faulty_modules, start_with
 from harness.messages import RSA_PKCS1, Messages
+from harness.nginx import certificate_lines
 from harness.process import is_running, run, wait_for_words, wait_until
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, as_daemon, as_user
@@ -27,6 +30,7 @@ MANY = ("backup", "bin", "games", "irc", "list", "lp", "mail", "man", "news", "p
 # Of daemon/connection.h.
 CONNECTIONS_MAX, CONNECTIONS_USER_MAX = 4096, 1024
 STRANGERS_MAX, STRANGERS_USER_MAX = 256, 32
+UNREAD = 64  # refusals
 LISTENER_BACKLOG = 500  # less than the system or immured allows
 
 
@@ -121,6 +125,48 @@ def test_connections_without_a_grant_take_no_room_from_those_that_have_one(
             assert reply and reply.status == wire.OK, reply
             assert immured.status()["connections"] <= room + 2  # and the one that asks
         wait_for_words(immured, f"more than {STRANGERS_USER_MAX} connections of one user or {STRANGERS_MAX} in all")
+
+
+def send_until_it_ends(connection, datagram, count):
+    for _ in range(count):
+        try:
+            connection.send(datagram)
+        except BrokenPipeError:
+            return
+
+
+def test_refusals_that_are_not_read_do_not_pile_up(immured, make_right):
+    """They are in the kernel's memory until who has them ends, connections of immured's or not."""
+    before = immured.status()["connections"]
+    with wire.Connection(immured.socket, STRANGER) as connection:
+        send_until_it_ends(connection, make_right(), UNREAD)
+        wait_until(lambda: immured.status()["connections"] == before, "the end of the connection")
+        unread = list(iter(connection.receive, None))
+    assert {reply.status for reply in unread} == {wire.NOT_GRANTED}
+    assert len(unread) < 10
+
+
+def test_who_reads_refusals_gets_them_all(immured, make_right):
+    with wire.Connection(immured.socket, STRANGER) as connection:
+        for _ in range(UNREAD):
+            assert connection.call(make_right()).status == wire.NOT_GRANTED
+
+
+@pytest.mark.parametrize("hosting", ["by module"], indirect=True)
+def test_many_handshakes_at_once_all_get_their_refusals_words(
+    make_immured, make_nginx, token, keys, monkeypatch
+):
+    monkeypatch.setattr("harness.nginx.WORKERS", 1)
+    grants, key = GRANTS.replace(f"user = {WEB_SERVER}", f"user = {STRANGER}"), keys["p256"]
+    immured = make_immured(token.section() + grants).start()
+    nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key))).start()
+    hello, clients = client_hello(key.host), [socket.create_connection(("127.0.0.1", nginx.port)) for _ in range(UNREAD)]
+    for client in clients:
+        client.sendall(hello)
+    wait_until(lambda: nginx.log().count("SSL_do_handshake() failed") == UNREAD, "as many refusals")
+    assert nginx.log().count("not granted") == UNREAD
+    for client in clients:
+        client.close()
 
 
 # --- Searches for keys ---------------------------------------------------------------------------
