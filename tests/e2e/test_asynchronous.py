@@ -86,7 +86,8 @@ def test_signatures_that_are_pending_when_immured_is_killed_are_asked_for_again(
 
 
 @only_with_the_module
-def test_clients_that_leave_cost_nothing(slow, make_nginx, authority, keys):
+def test_clients_that_leave_cost_nothing(slow, make_nginx, authority, keys, monkeypatch):
+    monkeypatch.setattr("harness.nginx.WORKERS", 1)  # each connects to immured, once it has to
     key = keys["rsa2048"]
     nginx = make_nginx(slow.socket).configure((key.host, certificate_lines(key))).start()
     many_handshakes(authority, nginx.port, key.host)
