@@ -41,11 +41,30 @@ int ASYNC_start_job(ASYNC_JOB **job, ASYNC_WAIT_CTX *context, int *result, int (
     return start(job, context, result, function, arguments, size);
 }
 
+/* Of nginx, from 1.29 on; comes after the wait. */
+static SSL_client_hello_cb_fn own_callback;
+static void *own_argument;
+
 static int wait_once(SSL *ssl, int *alert, void *data)
 {
     static int asked;
-    (void)ssl, (void)alert, (void)data;
-    return asked++ == 0 ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
+    (void)data;
+    if (asked++ == 0)
+        return SSL_CLIENT_HELLO_RETRY;
+    return own_callback != NULL ? own_callback(ssl, alert, own_argument) : SSL_CLIENT_HELLO_SUCCESS;
+}
+
+void SSL_CTX_set_client_hello_cb(SSL_CTX *context, SSL_client_hello_cb_fn callback, void *argument)
+{
+    void (*set)(SSL_CTX *, SSL_client_hello_cb_fn, void *);
+    *(void **)&set = dlsym(RTLD_NEXT, "SSL_CTX_set_client_hello_cb");
+    if (!is_asked_for("hello waits")) {
+        set(context, callback, argument);
+        return;
+    }
+    own_callback = callback;
+    own_argument = argument;
+    set(context, wait_once, NULL);
 }
 
 SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
@@ -54,6 +73,6 @@ SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
     *(void **)&make = dlsym(RTLD_NEXT, "SSL_CTX_new");
     SSL_CTX *context = make(method);
     if (context != NULL && is_asked_for("hello waits"))
-        SSL_CTX_set_client_hello_cb(context, wait_once, NULL);
+        SSL_CTX_set_client_hello_cb(context, NULL, NULL);
     return context;
 }
