@@ -41,7 +41,7 @@ def modules(stage, directory):
 
 
 @pytest.fixture
-def cluster(make_immured, token, modules):
+def cluster(make_immured, token, modules, keys):
     """An immured with one token twice, by way of two modules."""
     return start_with(make_immured, token, modules)
 
