@@ -243,8 +243,7 @@ static enum token_error search_with_room(struct search *search, size_t index, ui
     error = token_find_keys(search->token, &search->query, search->request->deadline, on_key,
                             search, NULL, problem);
     call_end(search->request->call);
-    token_keeper_return(keeper, &(struct token_use){.error = error, .is_search = true});
-    if (error == TOKEN_UNAVAILABLE || (error != TOKEN_OK && token_keeper_is_fruitless(keeper)))
+    if (token_keeper_return(keeper, &(struct token_use){.error = error, .is_search = true}))
         token_keeper_lost(keeper, search->epoch, problem);
     return error;
 }

@@ -125,13 +125,13 @@ static enum wire_status perform_on(struct key_operation *operation, size_t index
         error = perform(operation, token, place);
     call_end(request->call);
     const struct token_use use = {.error = error, .milliseconds = clock_now_ms() - start};
-    token_keeper_return(keeper, current ? &use : NULL);
+    bool is_gone = token_keeper_return(keeper, current ? &use : NULL);
     if (!current)
         return forget_place(operation, index);
 
     if (error == TOKEN_OK)
         error = operation->check(operation, index, epoch);
-    if (error == TOKEN_UNAVAILABLE || (error != TOKEN_OK && token_keeper_is_fruitless(keeper)))
+    if (is_gone)
         token_keeper_lost(keeper, epoch, &request->problem);
     if (error == TOKEN_UNAVAILABLE || is_by_wrong_key(operation, error))
         return forget_place(operation, index);

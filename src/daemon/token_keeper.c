@@ -737,16 +737,30 @@ static void count(struct token_keeper *keeper, const struct token_use *use)
     latency_add(&keeper->latency, use->milliseconds);
 }
 
+/* True, once. The lock is held. */
+static bool is_fruitless(struct token_keeper *keeper)
+{
+    if (keeper->fruitless < FRUITLESS_CALLS ||
+        clock_now_ms() - keeper->fruitless_since < keeper->fruitless_pause)
+        return false;
+    keeper->fruitless = 0;
+    keeper->fruitless_pause =
+        within(2 * keeper->fruitless_pause, FRUITLESS_FIRST_MS, FRUITLESS_MAX_MS);
+    return true;
+}
+
 static bool is_good_signature(const struct token_use *use)
 {
     return use != NULL && use->error == TOKEN_OK && !use->is_search;
 }
 
-void token_keeper_return(struct token_keeper *keeper, const struct token_use *use)
+bool token_keeper_return(struct token_keeper *keeper, const struct token_use *use)
 {
     pthread_mutex_lock(&keeper->lock);
     if (use != NULL)
         count(keeper, use);
+    bool is_gone = use != NULL && use->error != TOKEN_OK &&
+                   (use->error == TOKEN_UNAVAILABLE || is_fruitless(keeper));
     keeper->last_return = clock_now_ms();
     keeper->users--;
     /* The last of the calls that hung may have ended with an error: then the next one shows. */
@@ -757,6 +771,7 @@ void token_keeper_return(struct token_keeper *keeper, const struct token_use *us
     pthread_mutex_unlock(&keeper->lock);
     if (recovered)
         log_notice("token %s: answers again", keeper->name);
+    return is_gone;
 }
 
 bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *request, bool again)
@@ -773,20 +788,6 @@ struct backlog_request *token_keeper_next(struct token_keeper *keeper)
     struct backlog_request *next = has_room(keeper) ? backlog_take(&keeper->backlog) : NULL;
     pthread_mutex_unlock(&keeper->lock);
     return next;
-}
-
-bool token_keeper_is_fruitless(struct token_keeper *keeper)
-{
-    pthread_mutex_lock(&keeper->lock);
-    bool fruitless = keeper->fruitless >= FRUITLESS_CALLS &&
-                     clock_now_ms() - keeper->fruitless_since >= keeper->fruitless_pause;
-    if (fruitless) {
-        keeper->fruitless = 0;
-        keeper->fruitless_pause =
-            within(2 * keeper->fruitless_pause, FRUITLESS_FIRST_MS, FRUITLESS_MAX_MS);
-    }
-    pthread_mutex_unlock(&keeper->lock);
-    return fruitless;
 }
 
 /* True: this is the first to say so. */

@@ -66,14 +66,17 @@ bool token_keeper_may_come_up(struct token_keeper *keeper, uint64_t deadline) MU
 
 /*
  * Gives it back. What was asked of it, for the status and for telling when a call hangs: nothing
- * (`use` NULL), a search for a key, or a signature or decryption.
+ * (`use` NULL), a search for a key, or a signature or decryption. True: it had better be opened
+ * anew, by token_keeper_lost(), as it has said TOKEN_UNAVAILABLE, or for some time nothing but
+ * TOKEN_BUSY or TOKEN_FAILED. Some modules say nothing else when they have lost their device, until
+ * C_Finalize; each time in vain doubles the time.
  */
 struct token_use {
     enum token_error error;
     bool is_search;
     uint64_t milliseconds;
 };
-void token_keeper_return(struct token_keeper *keeper, const struct token_use *use);
+bool token_keeper_return(struct token_keeper *keeper, const struct token_use *use) MUST_USE;
 
 /*
  * Has a request wait until the token has room, and takes it over; false: too many wait. One that
@@ -84,14 +87,7 @@ bool token_keeper_wait(struct token_keeper *keeper, struct backlog_request *requ
                        bool again) MUST_USE;
 struct backlog_request *token_keeper_next(struct token_keeper *keeper) MUST_USE;
 
-/*
- * True, once: for some time all that it has said was TOKEN_BUSY or TOKEN_FAILED. Some modules say
- * nothing else when they have lost their device, until C_Finalize; each time in vain doubles the
- * time.
- */
-bool token_keeper_is_fruitless(struct token_keeper *keeper) MUST_USE;
-
-/* The token of this epoch has said TOKEN_UNAVAILABLE, or is fruitless: it is opened anew. */
+/* The token of this epoch is opened anew. */
 void token_keeper_lost(struct token_keeper *keeper, uint64_t epoch, const struct problem *problem);
 
 /* A key of this epoch was not where it was found: all are looked for again. */
