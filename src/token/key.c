@@ -457,6 +457,15 @@ static unsigned type_bit(enum key_type type)
     return 1U << (unsigned)type;
 }
 
+/* A token that finds one so needs no comparing of all keys any more. */
+static CK_RV find_by_itself(struct search *search, enum key_type type)
+{
+    CK_RV rv = find_some(search);
+    if (rv == CKR_OK && search->matched)
+        atomic_fetch_or(&search->token->searchable, type_bit(type));
+    return rv;
+}
+
 static bool any_key(const struct token_key *key, void *context)
 {
     (void)key;
@@ -464,16 +473,13 @@ static bool any_key(const struct token_key *key, void *context)
     return false;
 }
 
-/* Looks for a key that is there: a token that finds it needs no comparing of all keys any more. */
+/* Looks for a key that is there, to see whether the token can. */
 static CK_RV try_search(const struct search *search, const struct public_key *present)
 {
     const struct token_key_query query = {.spki = present->spki, .spki_size = present->spki_size};
     struct search trial = {
         .token = search->token, .session = search->session, .query = &query, .callback = any_key};
-    CK_RV rv = find_some(&trial);
-    if (rv == CKR_OK && trial.matched)
-        atomic_fetch_or(&search->token->searchable, type_bit(present->type));
-    return rv;
+    return find_by_itself(&trial, present->type);
 }
 
 /*
@@ -505,7 +511,7 @@ static CK_RV find_public_key(struct search *search)
     enum key_type type;
     if (!public_key_value(search->query->spki, search->query->spki_size, &type, value, &size))
         return CKR_OK; /* no token has a key of another type for us */
-    CK_RV rv = find_some(search);
+    CK_RV rv = find_by_itself(search, type);
     bool searchable = (atomic_load(&search->token->searchable) & type_bit(type)) != 0;
     return rv == CKR_OK && !search->matched && !searchable ? compare_all(search, type) : rv;
 }
