@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/e2e"))
 from harness.haproxy import Haproxy  # noqa: E402
 from harness.nginx import Nginx, module_lines  # noqa: E402
 from harness.pki import Authority  # noqa: E402
-from harness.process import children, run  # noqa: E402
+from harness.process import run  # noqa: E402
 from harness.server import Site  # noqa: E402
 from harness.stage import Stage  # noqa: E402
 from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_user  # noqa: E402

@@ -118,6 +118,7 @@ def make_immured(stage, directory, token):
     yield make
     for daemon in made:
         daemon.stop()
+    token.mend()
 
 
 @pytest.fixture

@@ -49,10 +49,7 @@ class Operator:
         self.directory = directory
         shutil.chown(directory, DAEMON_USER, DAEMON_USER)
         self.prod = SoftToken(directory, "prod")
-        run(
-            *as_daemon("softhsm2-util", "--init-token", "--free", "--label", "backup"),
-            *("--so-pin", "12345678", "--pin", PIN), env=os.environ | self.prod.env,
-        )
+        self.prod.add("backup")
         self.conf = directory / "immure.conf"
         self.socket = directory / "immure.sock"
         self.env = stage.own_env | self.prod.env | {"IMMURE_CONF": str(self.conf)}

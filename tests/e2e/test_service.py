@@ -1,13 +1,12 @@
 """immured as a service: what systemd passes and is told, and several tokens in one configuration."""
 
-import os
 import shutil
 import socket
 import subprocess
 
 import pytest
 from harness.pki import import_key
-from harness.process import end, run, wait_for_words, wait_until
+from harness.process import end, wait_for_words, wait_until
 from harness.token import GRANTS, PIN, SOFTHSM, as_daemon, end_child, write_private
 
 
@@ -76,11 +75,7 @@ def test_two_tokens_serve_their_own_keys_and_a_key_on_both_survives_the_loss_of_
     make_immured, token, authority, directory, sign
 ):
     second = write_private(directory / "second-pin", "second-pin\n")
-    run(
-        *as_daemon("softhsm2-util", "--init-token", "--free", "--label", "second"),
-        *("--so-pin", "12345678", "--pin", "second-pin"),
-        env=os.environ | token.env,
-    )
+    token.add("second", "second-pin")
     section = (
         f"[token second]\nmodule = {SOFTHSM}\nuri = pkcs11:token=second\npin-file = {second}\n"
     )

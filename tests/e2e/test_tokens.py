@@ -1,6 +1,5 @@
 """Each token of harness/tokens.py: what it can do is done through it, and it may die and return."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from harness.clients import s_client
 from harness.load import Load
 from harness.nginx import Nginx, certificate_lines, module_lines, no_module
 from harness.pki import ALGORITHMS, KEY_TYPES, ML_DSA, make_key
-from harness.process import run, wait_until
+from harness.process import wait_until
 from harness.stage import DAEMON_USER
 from harness.token import Immured
 from harness.tokens import SPY, TOKENS, P11Kit
@@ -308,7 +307,7 @@ def two_behind_one(stage, directory):
     token = P11Kit(directory / "token")
     token.exported = "pkcs11:"
     token.start()
-    run(*token.initialise("other"), env=os.environ | token.env)
+    token.soft.add("other")
     other = token.section().replace("[token soft]", "[token other]").replace("=e2e", "=other")
     shutil.chown(directory, DAEMON_USER)
     immured = Immured(stage, directory / "immured", token.section() + other + GRANTS, token.env)

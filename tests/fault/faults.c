@@ -280,12 +280,12 @@ CK_RV faults_before(enum call call, CK_SESSION_HANDLE session)
     bool dies = turn("crash", call) != NULL, hangs = turn("hang", call) != NULL;
     unsigned long delay = delay_of(turn("delay", call));
     pthread_mutex_unlock(&lock);
+    if (delay > 0)
+        sleep_ms(delay);
     if (dies) {
         unlink(path);
         abort();
     }
-    if (delay > 0)
-        sleep_ms(delay);
     while (hangs && still_hangs(call))
         sleep_ms(HANG_LOOK_MS);
     pthread_mutex_lock(&lock);

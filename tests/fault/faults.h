@@ -8,7 +8,7 @@
  *     delay MS [JITTER]    MS to MS + JITTER milliseconds more before the call
  *     hang                 the call does not return
  *     fail RV              the call returns this CK_RV, a number such as 0x30
- *     crash                the process dies of SIGABRT; the file is removed first
+ *     crash                the process dies of SIGABRT, after the delay; the file is removed first
  *     wrong                a signature, or what was decrypted, has one bit changed
  *     serial               the device signs one at a time
  *     sessions N           C_OpenSession: CKR_SESSION_COUNT when N are open

@@ -11,9 +11,9 @@ from . import audit, wire
 from .faulty import faulty_modules
 from .load import Load
 from .nginx import Nginx, certificate_lines, module_lines
-from .process import children, run, wait_until
+from .process import children, wait_until
 from .soak_faults import FAULTS, make_shared_key
-from .token import GRANTS, PIN, ActivatedImmured, SoftToken, as_daemon
+from .token import GRANTS, ActivatedImmured, SoftToken
 
 TOKENS = ("one", "two")
 SESSIONS = 8
@@ -42,13 +42,6 @@ class Event:
     begin: float
     end: float = 0.0
     recovery: float = 0.0
-
-
-def second_token(token, label):
-    run(
-        *as_daemon("softhsm2-util", "--init-token", "--free", "--label", label),
-        *("--so-pin", "12345678", "--pin", PIN), env=os.environ | token.env,
-    )
 
 
 def process_use(pid):
@@ -87,7 +80,7 @@ class Soak:
         self.nginx = None
 
     def _token_sections(self, token):
-        second_token(token, TOKENS[1])
+        token.add(TOKENS[1])
         sections = "".join(
             token.section(module=module.path, label=name).replace("[token soft]", f"[token {name}]")
             # Or the wrong signatures of one fault would be found with RSA keys alone.

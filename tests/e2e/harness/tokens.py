@@ -129,12 +129,8 @@ class SoftHsm(Token):
     module = SOFTHSM
 
     def start(self):
-        self.env |= SoftToken(self.directory).env
-
-    def initialise(self, label):
-        """The command that makes one more token."""
-        command = ("softhsm2-util", "--init-token", "--free", "--label", label)
-        return self.as_owner(*command, "--so-pin", "12345678", "--pin", self.pin)
+        self.soft = SoftToken(self.directory)
+        self.env |= self.soft.env
 
 
 class Nss(Token):
