@@ -38,7 +38,7 @@ def test_thousands_of_handshakes_in_flight_all_succeed(make_slow, start, keys):
     hsm, clients, host = make_slow(20, "max-sessions = 64"), 2000, keys["p256"].host
     nginx = start(hsm, timeout_ms=30000)
     done = handshakes(nginx.port, host, clients=clients, count=2 * clients, timeout=30000)
-    assert (done["handshakes"], done["failed"]) == (2 * clients, 0), done
+    assert (done["handshakes"], done["failed"]) == (2 * clients, 0), str(done)
     assert "[alert]" not in nginx.log()
 
 
@@ -95,7 +95,7 @@ def test_handshakes_leave_nothing_behind(
 
     remains = Remains({"nginx": nginx.workers(), "immured": children(hsm.process.pid)})
     done = load(count=full)
-    assert (done["handshakes"], done["failed"]) == (full, 0), done
+    assert (done["handshakes"], done["failed"]) == (full, 0), str(done)
     remains.check(kib)
     wait_for_idle(authority, hsm, nginx, host)
 

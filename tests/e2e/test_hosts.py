@@ -90,7 +90,7 @@ def test_haproxy_under_load_fails_no_handshake_while_clients_leave(make_slow, st
         full = pool.submit(load, clients=64, count=5000)
         aborted = pool.submit(load, clients=8, count=1000, abort="mixed")
         assert aborted.result()["aborted"] == 1000
-        assert (full.result()["handshakes"], full.result()["failed"]) == (5000, 0), full.result()
+        assert (full.result()["handshakes"], full.result()["failed"]) == (5000, 0), str(full.result())
     assert haproxy.is_up(), haproxy.log()
     wait_until(lambda: descriptors_besides(haproxy, hsm) <= before, f"no more than {before} descriptors")
     wait_until(lambda: hsm.token_status()["in_flight"] == 0, "the end of what was under way")
@@ -127,7 +127,7 @@ def test_haproxy_closes_what_a_rush_of_requests_had_opened(hanging, start_haprox
         rush = pool.submit(handshakes, haproxy.port, host, clients=RUSH, count=RUSH)
         wait_until(lambda: connections() >= RUSH, "a connection for each request", timeout=15)
         hanging.module.clear()
-        assert rush.result()["failed"] == 0, rush.result()
+        assert rush.result()["failed"] == 0, str(rush.result())
     wait_until(lambda: connections() <= IDLE_MAX, f"no more than {IDLE_MAX} connections")
     assert handshakes(haproxy.port, host, clients=8, count=100)["failed"] == 0
 

@@ -94,7 +94,7 @@ def shake_hands(authority, port, keys, count):
     """So many handshakes with each key, of which the last is verified."""
     for key in keys.values():
         result = handshakes(port, key.host, count=count)
-        assert (result["handshakes"], result["failed"]) == (count, 0), result
+        assert (result["handshakes"], result["failed"]) == (count, 0), str(result)
         handshake(authority, port, key.host)
 
 
