@@ -117,7 +117,8 @@ static bool fork_worker(struct master *master, struct child *child)
     int report[2];
     bool wait_for_tokens = child_in(master, CHILD_SERVING) != NULL;
     pid_t master_pid = getpid();
-    if (pipe2(report, O_CLOEXEC) != 0)
+    /* Not to be waited for: what a module has forked may keep its end open. */
+    if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0)
         return false;
     uint64_t now = clock_now_ms();
     pid_t pid = fork();

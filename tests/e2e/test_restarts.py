@@ -47,6 +47,21 @@ def test_a_reload_that_is_asked_for_while_one_fails_is_made(make_immured, stage,
     wait_for_words(immured, "serves in place of the one before", "token soft: up")
 
 
+def test_a_process_that_a_module_leaves_behind_does_not_hold_immured_up(
+    make_immured, stage, token, directory, keys, sign
+):
+    modules = faulty_modules(stage, directory, ["one"])
+    immured = make_immured(faulty_sections(token, modules, ["one"]) + GRANTS).start()
+    serving = immured.workers()
+    modules[0].set("linger 60000 C_Initialize", "crash C_Initialize")
+    immured.reload()
+    wait_for_words(immured, "was ended by signal 6", "goes on with the old")
+    assert immured.workers() == serving
+    sign(immured, keys["p256"])
+    immured.stop()
+    os.killpg(immured.process.pid, signal.SIGKILL)  # of the group, that one alone is there
+
+
 @pytest.fixture
 def activated(stage, directory, token):
     immured = ActivatedImmured(stage, directory / "activated", token.section() + GRANTS, token.env)

@@ -251,6 +251,15 @@ static bool still_hangs(enum call call)
     return hangs;
 }
 
+/* It keeps what it has of this process open, as a vendor's helper does. */
+static void linger(unsigned long milliseconds)
+{
+    if (fork() != 0)
+        return;
+    sleep_ms(milliseconds);
+    _exit(0);
+}
+
 /* Under the lock. */
 static CK_RV verdict(enum call call, CK_SESSION_HANDLE session)
 {
@@ -278,10 +287,12 @@ CK_RV faults_before(enum call call, CK_SESSION_HANDLE session)
     pthread_mutex_lock(&lock);
     look_at_file();
     bool dies = turn("crash", call) != NULL, hangs = turn("hang", call) != NULL;
-    unsigned long delay = delay_of(turn("delay", call));
+    unsigned long delay = delay_of(turn("delay", call)), stays = delay_of(turn("linger", call));
     pthread_mutex_unlock(&lock);
     if (delay > 0)
         sleep_ms(delay);
+    if (stays > 0)
+        linger(stays);
     if (dies) {
         unlink(path);
         abort();

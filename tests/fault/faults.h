@@ -9,6 +9,7 @@
  *     hang                 the call does not return
  *     fail RV              the call returns this CK_RV, a number such as 0x30
  *     crash                the process dies of SIGABRT, after the delay; the file is removed first
+ *     linger MS            forks a process that lives on for so long, after the delay
  *     wrong                a signature, or what was decrypted, has one bit changed
  *     serial               the device signs one at a time
  *     sessions N           C_OpenSession: CKR_SESSION_COUNT when N are open
@@ -24,8 +25,8 @@
  *     trespass             once: what a library has no business with (trespass.h)
  *     profile NAME         the commands of a profile (profiles.c)
  *
- * After delay, hang, fail and crash may follow: the name of a function if it is not for C_Sign;
- * how often it happens, as 5% of the calls at random; xN for the first N calls only.
+ * After delay, hang, fail, crash and linger may follow: the name of a function if it is not for
+ * C_Sign; how often it happens, as 5% of the calls at random; xN for the first N calls only.
  *
  * A child of fork(2) is told CKR_CRYPTOKI_NOT_INITIALIZED until it calls C_Initialize (PKCS#11
  * v2.40 5.4). From any thread.
