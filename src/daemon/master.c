@@ -100,6 +100,7 @@ static void become_worker(const struct master *master, int report, pid_t master_
         .config_path = master->config->path,
         .socket_path = master->config->socket,
         .audit_path = master->config->audit,
+        .allow_exec = master->config->allow_exec,
         .audit = audit_writer_leave(master->audit),
         .listener = master->listener.socket,
         .report = report,
@@ -189,7 +190,7 @@ static void reload(struct master *master)
 
 /* --- What workers tell --- */
 
-static void worker_is_ready(struct master *master, struct child *child)
+static void worker_is_ready(struct master *master, struct child *child, char level)
 {
     struct child *previous = child_in(master, CHILD_SERVING);
     master->restart_at = 0;
@@ -197,6 +198,8 @@ static void worker_is_ready(struct master *master, struct child *child)
         retire(child); /* it was to bridge the time until that one serves, which has settled */
         return;
     }
+    if (level >= '0' + LOG_LEVEL_ERROR && level <= '0' + LOG_LEVEL_DEBUG)
+        log_set_level((enum log_level)(level - '0'));
     child->state = CHILD_SERVING;
     if (previous != NULL)
         retire(previous);
@@ -214,7 +217,7 @@ static void read_report(struct master *master, struct child *child)
     close(child->report);
     child->report = -1;
     if (size > 0 && text[0] == WORKER_READY && child->state == CHILD_STARTING)
-        worker_is_ready(master, child);
+        worker_is_ready(master, child, text[1]);
     else if (size > 0 && text[0] == WORKER_ERROR)
         log_error("%s", text + 1);
 }

@@ -202,7 +202,12 @@ static void warn_of_vain_grants(const struct config *config)
     }
 }
 
-/* Both are the master's, which reads the file once. */
+static const char *yes_or_no(bool yes)
+{
+    return yes ? "yes" : "no";
+}
+
+/* These are the master's, which reads the file once. */
 static void tell_what_needs_a_restart(const struct worker *worker)
 {
     const struct config *config = worker->config;
@@ -214,6 +219,10 @@ static void tell_what_needs_a_restart(const struct worker *worker)
     if (strcmp(audit, running) != 0)
         log_warning("audit is now %s in %s, but it is %s until immured is restarted", audit,
                     config->path, running);
+    if (config->allow_exec != worker->settings.allow_exec)
+        log_warning("allow-exec is now %s in %s, but it is %s until immured is restarted",
+                    yes_or_no(config->allow_exec), config->path,
+                    yes_or_no(worker->settings.allow_exec));
 }
 
 static int set_up(struct worker *worker, struct problem *problem)
@@ -304,7 +313,8 @@ int worker_run(const struct worker_settings *settings)
         report(&worker, WORKER_ERROR, problem.text);
         return EXIT_FAILURE;
     }
-    report(&worker, WORKER_READY, "");
+    const char level[] = {(char)('0' + worker.config->log_level), '\0'};
+    report(&worker, WORKER_READY, level);
     wait_for_term();
     drain(&worker);
     log_info("worker %d has finished", (int)getpid());

@@ -26,7 +26,10 @@
 #include "daemon/token_keeper.h"
 #include "wire/message.h"
 
-/* A worker's report to its master: one of these, after ERROR the problem's text. */
+/*
+ * A worker's report to its master: one of these; after READY a digit, the log level of its
+ * configuration, after ERROR the problem's text.
+ */
 #define WORKER_READY 'R'
 #define WORKER_ERROR 'E'
 
@@ -35,6 +38,7 @@ struct worker_settings {
     const char *config_path;
     const char *socket_path;   /* that the listener has */
     const char *audit_path;    /* that the master writes to; NULL: none */
+    bool allow_exec;           /* what the filter of system calls allows */
     struct audit_table *audit; /* or NULL */
     int listener;              /* SOCK_SEQPACKET, non-blocking */
     int report;                /* a pipe to the master */

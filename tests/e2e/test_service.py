@@ -110,3 +110,30 @@ def test_a_new_immured_takes_over_right_after_the_master_was_killed(make_immured
     sign(immured, keys["p256"])
     for worker in workers:
         wait_until(lambda: end(worker), "the end of the old worker")
+
+
+def reload_with(immured, *lines):
+    """Reloads with these lines in [immured], and returns what is logged of it."""
+    sections = immured.conf.read_text().split("\n\n", 1)[1]
+    immured.configure(sections)
+    written = immured.conf.read_text()
+    immured.conf.write_text(written.replace("[immured]\n", "\n".join(["[immured]", *lines, ""])))
+    before, workers = len(immured.log()), immured.workers()
+    immured.reload()
+    wait_until(lambda: immured.workers() not in ([], workers) and len(immured.workers()) == 1, "reload")
+    return immured.log()[before:]
+
+
+def test_a_reload_changes_the_log_level_of_master_and_worker(make_immured):
+    immured = make_immured().start()
+    reload_with(immured, "log-level = warning")
+    assert reload_with(immured, "log-level = info").count(": reloading ") == 0
+    told = reload_with(immured)
+    assert f"immured[{immured.process.pid}] notice: reloading " in told
+
+
+def test_a_reload_tells_that_allow_exec_waits_for_a_restart(make_immured):
+    immured = make_immured().start()
+    waits = "but it is no until immured is restarted"
+    assert waits not in reload_with(immured)
+    assert f"allow-exec is now yes in {immured.conf}, {waits}" in reload_with(immured, "allow-exec = yes")
