@@ -11,7 +11,7 @@
 static const char *const state_names[] = {
     [TOKEN_STARTING] = "starting", [TOKEN_READY] = "ready", [TOKEN_DOWN] = "down"};
 
-/* Tokens fill their labels with whatever they like, JSON is UTF-8. */
+/* Tokens fill their labels with whatever they like, paths are bytes, JSON is UTF-8. */
 static json_t *text_json(const char *text)
 {
     json_t *string = json_string(text);
@@ -80,9 +80,9 @@ static json_t *status_json(struct worker *worker)
     uint64_t refused;
     connections_counts(&worker->connections, &connections, &refused);
     return json_pack(
-        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "version", IMMURE_VERSION, "pid",
+        "{s:s, s:i, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "version", IMMURE_VERSION, "pid",
         (int)getpid(), "uptime_s", (json_int_t)((clock_now_ms() - worker->started) / 1000),
-        "config", worker->config->path, "connections", (json_int_t)connections,
+        "config", text_json(worker->config->path), "connections", (json_int_t)connections,
         "connections_refused", (json_int_t)refused, "overtaken",
         (json_int_t)atomic_load(&worker->overtaken), "requests", requests_json(worker), "refusals",
         refusals_json(worker), "grants", grants_json(worker), "tokens", tokens_json(worker));

@@ -1,5 +1,6 @@
 """immured as a service: what systemd passes and is told, and several tokens in one configuration."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -137,3 +138,10 @@ def test_a_reload_tells_that_allow_exec_waits_for_a_restart(make_immured):
     waits = "but it is no until immured is restarted"
     assert waits not in reload_with(immured)
     assert f"allow-exec is now yes in {immured.conf}, {waits}" in reload_with(immured, "allow-exec = yes")
+
+
+def test_status_is_told_with_a_configuration_whose_path_is_not_utf_8(make_immured):
+    immured = make_immured()
+    immured.conf = immured.conf.rename(immured.conf.with_name(os.fsdecode(b"immure-\xff.conf")))
+    immured.env["IMMURE_CONF"] = str(immured.conf)
+    assert immured.start().status()["config"] == "(not UTF-8)"
