@@ -136,6 +136,14 @@ static int worth_repeating(enum attempt attempt, const struct wire_reply *reply)
             (reply->status == WIRE_BUSY || reply->status == WIRE_SHUTTING_DOWN));
 }
 
+bool client_fits(const struct wire_request *request, struct problem *problem)
+{
+    if (request->payload_size <= WIRE_PAYLOAD_SIZE_MAX)
+        return true;
+    return problem_set(problem, false, "a request of %zu bytes is over the limit of %d",
+                       request->payload_size, WIRE_PAYLOAD_SIZE_MAX);
+}
+
 enum client_error client_take_reply(const struct wire_reply *reply, uint8_t *payload, size_t *size,
                                     uint16_t *status, struct problem *problem)
 {
@@ -173,11 +181,8 @@ enum client_error client_call(struct client *client, struct wire_request *reques
     uint64_t deadline = clock_now_ms() + timeout_ms;
     uint32_t pause = RETRY_PAUSE_FIRST_MS;
 
-    if (request->payload_size > WIRE_PAYLOAD_SIZE_MAX) {
-        problem_set(problem, 0, "a request of %zu bytes is over the limit of %d",
-                    request->payload_size, WIRE_PAYLOAD_SIZE_MAX);
+    if (!client_fits(request, problem))
         return CLIENT_PROTOCOL;
-    }
     for (;;) {
         enum attempt attempt = exchange(client, request, deadline, &reply, problem);
         if (!worth_repeating(attempt, &reply))

@@ -10,6 +10,7 @@
 #ifndef IMMURE_CLIENT_CLIENT_H
 #define IMMURE_CLIENT_CLIENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attributes.h"
@@ -44,6 +45,12 @@ void client_free(struct client *client);
 enum client_error client_call(struct client *client, struct wire_request *request,
                               uint32_t timeout_ms, uint8_t *payload, size_t *size, uint16_t *status,
                               struct problem *problem) MUST_USE;
+
+/*
+ * Whether the request fits a datagram; if not, the problem says so, and nothing is to be sent.
+ * Shared with pipeline.c.
+ */
+bool client_fits(const struct wire_request *request, struct problem *problem) MUST_USE;
 
 /*
  * What a reply is for its caller: CLIENT_OK, CLIENT_REFUSED or CLIENT_PROTOCOL, with `payload`,

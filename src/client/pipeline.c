@@ -96,6 +96,8 @@ static void disconnect(struct pipeline *pipeline)
 {
     if (pipeline->socket < 0)
         return;
+    /* A forked process may have it, too, and would keep the epoll awake. */
+    watch(pipeline, EPOLL_CTL_DEL, pipeline->socket, 0);
     close(pipeline->socket);
     pipeline->socket = -1;
     pipeline->waits_for_room = false;
@@ -305,6 +307,10 @@ pid_t pipeline_owner(const struct pipeline *pipeline)
 
 void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint32_t timeout_ms)
 {
+    exchange->state = EXCHANGE_FAILED;
+    exchange->result = CLIENT_PROTOCOL;
+    if (!client_fits(&exchange->request, &exchange->problem))
+        return;
     exchange->state = EXCHANGE_SUBMITTED;
     exchange->result = CLIENT_OK;
     exchange->deadline = clock_now_ms() + timeout_ms;

@@ -62,7 +62,10 @@ void pipeline_free(struct pipeline *pipeline);
 int pipeline_descriptor(const struct pipeline *pipeline);
 pid_t pipeline_owner(const struct pipeline *pipeline);
 
-/* Sends the request, or keeps it until it can be sent. */
+/*
+ * Sends the request, or keeps it until it can be sent. One that does not fit a datagram has FAILED
+ * when this returns, without `wake`.
+ */
 void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint32_t timeout_ms);
 
 /* Forgets an exchange that is under way; a reply that still comes is dropped. */

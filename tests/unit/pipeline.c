@@ -1,8 +1,10 @@
 /* Pipelines against a small server in a thread of this process, on a real socket. */
 #include "server.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "client/pipeline.h"
@@ -267,6 +269,76 @@ static void test_deadline_is_kept_after_a_quiet_time(void **state)
     server_stop(&server);
 }
 
+static void test_a_request_that_fits_no_datagram_fails_and_costs_others_nothing(void **state)
+{
+    static const uint8_t payload[WIRE_PAYLOAD_SIZE_MAX + 1];
+    struct server server;
+    struct call calls[2];
+    (void)state;
+    server_start(&server, "e");
+    struct pipeline *pipeline = pipeline_new(server.path);
+    prepare(&calls[0]);
+    prepare(&calls[1]);
+    calls[1].exchange.request.payload = payload;
+    calls[1].exchange.request.payload_size = sizeof(payload);
+    pipeline_submit(pipeline, &calls[0].exchange, 2000);
+    pipeline_submit(pipeline, &calls[1].exchange, 2000);
+    assert_int_equal(calls[1].exchange.state, EXCHANGE_FAILED);
+    assert_int_equal(calls[1].exchange.result, CLIENT_PROTOCOL);
+    assert_non_null(strstr(calls[1].exchange.problem.text, "32721 bytes"));
+    run(pipeline, calls, 2, 2000);
+    assert_int_equal(calls[0].exchange.state, EXCHANGE_ANSWERED);
+    assert_int_equal(calls[1].woken, 0);
+    assert_int_equal(atomic_load(&server.requests), 1);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
+/* A process that has copies of this one's descriptors, but for those of the server. */
+static pid_t fork_holder(const char *path)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int fd = 3; fd < 64; fd++) {
+            struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+            socklen_t size = sizeof(address);
+            if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+                strcmp(address.sun_path, path) == 0)
+                close(fd);
+        }
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+    return pid;
+}
+
+static void test_a_lost_connection_that_a_forked_process_has_keeps_nobody_awake(void **state)
+{
+    struct server server;
+    struct call call;
+    struct epoll_event event;
+    (void)state;
+    server_start(&server, "ece");
+    struct pipeline *pipeline = pipeline_new(server.path);
+    prepare(&call);
+    pipeline_submit(pipeline, &call.exchange, 5000);
+    run(pipeline, &call, 1, 2000);
+    pid_t holder = fork_holder(server.path);
+    prepare(&call);
+    pipeline_submit(pipeline, &call.exchange, 5000);
+    run(pipeline, &call, 1, 2000);
+    assert_int_equal(call.exchange.state, EXCHANGE_ANSWERED);
+    assert_int_equal(atomic_load(&server.requests), 3);
+    pipeline_progress(pipeline); /* a timer may have fired */
+    assert_int_equal(epoll_wait(pipeline_descriptor(pipeline), &event, 1, 50), 0);
+    assert_int_equal(kill(holder, SIGKILL), 0);
+    assert_int_equal(waitpid(holder, NULL, 0), holder);
+    pipeline_free(pipeline);
+    server_stop(&server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +357,8 @@ int main(void)
         cmocka_unit_test(test_server_that_starts_late_is_found),
         cmocka_unit_test(test_deadline_is_kept_after_a_quiet_time),
         cmocka_unit_test(test_cancelled_exchange_is_not_woken_and_disturbs_no_other),
+        cmocka_unit_test(test_a_request_that_fits_no_datagram_fails_and_costs_others_nothing),
+        cmocka_unit_test(test_a_lost_connection_that_a_forked_process_has_keeps_nobody_awake),
     };
     return cmocka_run_group_tests_name("pipeline", tests, NULL, NULL);
 }
