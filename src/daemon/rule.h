@@ -31,7 +31,7 @@ enum rule {
 /* "tls13-context"; "none" for RULE_NONE. */
 const char *rule_name(enum rule rule);
 
-/* What the rule found, to follow "refused: ", as "its context string is not that of a server". */
+/* What the rule found, as "its named curve is not one of TLS 1.2". */
 const char *rule_text(enum rule rule);
 
 #endif

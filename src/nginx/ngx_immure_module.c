@@ -81,7 +81,8 @@ ngx_immure_set_socket(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (icf->loaded) {
-        return "must stand before the \"http\" and \"stream\" blocks";
+        return "must stand before the \"http\", \"stream\" and \"mail\" "
+               "blocks";
     }
 
     value = cf->args->elts;
@@ -113,7 +114,8 @@ ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (icf->loaded) {
-        return "must stand before the \"http\" and \"stream\" blocks";
+        return "must stand before the \"http\", \"stream\" and \"mail\" "
+               "blocks";
     }
 
     value = cf->args->elts;

@@ -2,7 +2,7 @@
  * The OpenSSL 3 provider "immure": what its files share.
  *
  *     provider.c      start, parameters, tables of algorithms, errors
- *     connection.c    one connection to immured for each thread
+ *     connection.c    connections to immured: one for each thread, and pipelines for ASYNC jobs
  *     key.c           the key object: public key and name
  *     public_key.c    its public half: from DER to the default provider's key
  *     keymgmt.c       OSSL_OP_KEYMGMT: RSA, EC, ED25519, ML-DSA
@@ -99,10 +99,10 @@ bool connections_init(struct provider *provider) MUST_USE;
 void connections_free(struct provider *provider);
 
 /*
- * One request to immured over this thread's connection, as client_call(): true, and `*size`
- * bytes in `payload`; or false, with the reason in OpenSSL's error queue, prefixed by `what`.
- * `deadline` is base/clock.h's. With `unknown` not NULL, a WIRE_UNKNOWN_KEY sets it to true and
- * adds no error: the caller goes on.
+ * One request to immured, over this thread's connection or, in an ASYNC job, a pipeline, as
+ * client_call(): true, and `*size` bytes in `payload`; or false, with the reason in OpenSSL's
+ * error queue, prefixed by `what`. `deadline` is base/clock.h's. With `unknown` not NULL, a
+ * WIRE_UNKNOWN_KEY sets it to true and adds no error: the caller goes on.
  */
 bool connection_call(struct provider *provider, struct wire_request *request, uint64_t deadline,
                      uint8_t *payload, size_t *size, bool *unknown, const char *what) MUST_USE;

@@ -9,7 +9,7 @@
  *     object.c        searches and attributes
  *     public_key.c    public keys between PKCS#11 attributes and DER
  *     sign.c          signatures, in the form that TLS wants
- *     decrypt.c       RSA decryption, for TLS 1.2's RSA key exchange
+ *     decrypt.c       RSA decryption, by CKM_RSA_X_509 or CKM_RSA_PKCS
  *     emsa_pss.c, ecdsa_signature.c  encodings of signatures
  *     rv.c            what each CK_RV means, and what to do about it
  *     quirks.c        what devices do differently, each with its name and source

@@ -59,6 +59,21 @@ def test_each_link_leads_somewhere(document):
             assert fragment in anchors(target), f"{link} leads to no heading"
 
 
+def members(value, name=""):
+    """Of a JSON value, as `tokens[].sessions.open`; what counts by names of its own is one."""
+    if isinstance(value, list):
+        return members(value[0], f"{name}[]")
+    if not isinstance(value, dict) or name in ("requests", "refusals"):
+        return [name]
+    return [path for key in value for path in members(value[key], f"{name}.{key}".lstrip("."))]
+
+
+def test_the_protocol_lists_the_members_of_the_status(immured):
+    text = (PROJECT / "doc/protocol.md").read_text().split("## Status\n")[1].split("\n## ")[0]
+    listed = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)))
+    assert sorted(listed) == sorted(members(immured.status()))
+
+
 def follow(system, document, section=None):
     """Does what the document says, with what it says is run by this file."""
     for block in blocks(document):

@@ -540,3 +540,13 @@ def test_a_reload_that_changes_what_only_a_start_reads_says_so(
         'immure_timeout (ms) stays "default", not "5000"',
     ):
         assert f"{said}, until nginx is restarted" in nginx.log()
+
+
+def test_directives_that_stand_behind_a_key_name_the_blocks_to_stand_before(
+    immured, make_nginx, authority, keys
+):
+    key = keys["p256"]
+    nginx = make_nginx(immured.socket).configure((key.host, certificate_lines(key)))
+    nginx.conf.write_text(nginx.conf.read_text() + "immure_timeout 5s;\n")
+    said = '"immure_timeout" directive must stand before the "http", "stream" and "mail" blocks'
+    assert said in nginx.test(status=1)
