@@ -31,10 +31,11 @@ static CK_RV generate_once(struct key_pair *pair, const struct key_kind *kind, s
         template_add(&public_template, kind->params_type, kind->params[params],
                      kind->params_sizes[params]);
     }
-    return pair->session.functions->C_GenerateKeyPair(
+    CK_RV rv = pair->session.functions->C_GenerateKeyPair(
         pair->session.handle, &mechanism, public_template.attributes, public_template.count,
         private_template.attributes, private_template.count, &pair->public_handle,
         &pair->private_handle);
+    return key_pair_made(key_pair_made(rv, &pair->public_handle), &pair->private_handle);
 }
 
 /* The first refusal is the one that tells; the others are of what was tried instead. */

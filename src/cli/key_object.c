@@ -117,6 +117,7 @@ static enum token_error create_private(struct key_pair *pair, const struct key_k
             return openssl_failed("reading the private key's numbers", problem);
         rv = pair->session.functions->C_CreateObject(pair->session.handle, template.attributes,
                                                      template.count, &pair->private_handle);
+        rv = key_pair_made(rv, &pair->private_handle);
         if (!template_refused(rv))
             break;
     }
@@ -191,9 +192,7 @@ static bool create_public_once(struct key_pair *pair, const struct key_kind *kin
         return false;
     *rv = pair->session.functions->C_CreateObject(pair->session.handle, template.attributes,
                                                   template.count, &pair->public_handle);
-    /* NSS has a number there for the object that it did not make. */
-    if (*rv != CKR_OK)
-        pair->public_handle = CK_INVALID_HANDLE;
+    *rv = key_pair_made(*rv, &pair->public_handle);
     return true;
 }
 

@@ -53,6 +53,13 @@ void key_pair_end(struct key_pair *pair, bool keep)
     pair->session.functions = NULL;
 }
 
+CK_RV key_pair_made(CK_RV rv, CK_OBJECT_HANDLE *handle)
+{
+    if (rv != CKR_OK)
+        *handle = CK_INVALID_HANDLE;
+    return rv;
+}
+
 void key_pair_add_names(const struct key_pair *pair, struct template *template)
 {
     template_add(template, CKA_LABEL, pair->name, strlen(pair->name));

@@ -37,6 +37,13 @@ enum exit_status key_pair_begin(struct key_pair *pair, struct token *token,
 /* Returns the session; first destroys the objects made so far unless `keep`. */
 void key_pair_end(struct key_pair *pair, bool keep);
 
+/*
+ * `rv` of a call that was to make an object. When it failed, the handle becomes CK_INVALID_HANDLE:
+ * NSS leaves a number there for the object that it did not make, and what has another object's
+ * number would be destroyed.
+ */
+CK_RV key_pair_made(CK_RV rv, CK_OBJECT_HANDLE *handle) MUST_USE;
+
 /* Adds CKA_LABEL and CKA_ID. */
 void key_pair_add_names(const struct key_pair *pair, struct template *template);
 

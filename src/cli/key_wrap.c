@@ -99,6 +99,7 @@ static enum token_error make_rsa_pair(struct transport *transport, struct proble
         pair->session.handle, &mechanism, public_template.attributes, public_template.count,
         private_template.attributes, private_template.count, &transport->rsa_public,
         &transport->rsa_private);
+    rv = key_pair_made(key_pair_made(rv, &transport->rsa_public), &transport->rsa_private);
     if (rv != CKR_OK)
         return token_error_of(pair->token, rv, "making an RSA pair to wrap with", problem);
 
@@ -141,9 +142,10 @@ static CK_RV unwrap_aes(struct transport *transport, const struct oaep *oaep, ui
     template_add(&template, CKA_CLASS, &class, sizeof(class));
     template_add(&template, CKA_KEY_TYPE, &type, sizeof(type));
     template_add_session_unwrap(&template);
-    return session->functions->C_UnwrapKey(session->handle, &mechanism, transport->rsa_private,
-                                           wrapped, size, template.attributes, template.count,
-                                           &transport->aes);
+    CK_RV rv = session->functions->C_UnwrapKey(session->handle, &mechanism, transport->rsa_private,
+                                               wrapped, size, template.attributes, template.count,
+                                               &transport->aes);
+    return key_pair_made(rv, &transport->aes);
 }
 
 static enum token_error bring_aes(struct transport *transport, struct problem *problem)
@@ -207,9 +209,10 @@ static CK_RV unwrap_once(struct transport *transport, const struct key_kind *kin
     CK_MECHANISM mechanism = {wrap_mechanism(pair->token), NULL, 0};
     struct template template = {0};
     template_add_private_key(pair, kind, all, &template);
-    return pair->session.functions->C_UnwrapKey(pair->session.handle, &mechanism, transport->aes,
-                                                wrapped, size, template.attributes, template.count,
-                                                &pair->private_handle);
+    CK_RV rv = pair->session.functions->C_UnwrapKey(
+        pair->session.handle, &mechanism, transport->aes, wrapped, size, template.attributes,
+        template.count, &pair->private_handle);
+    return key_pair_made(rv, &pair->private_handle);
 }
 
 /*

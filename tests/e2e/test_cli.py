@@ -56,10 +56,10 @@ class Operator:
         self.env.pop("IMMURE_SOCKET", None)
         self.configure("prod", "backup")
 
-    def section(self, name, label=None, pin_file=None):
+    def section(self, name, label=None, pin_file=None, module=SOFTHSM):
         pin = f"pin-file = {pin_file or self.prod.pin_file}\n" if pin_file != "" else ""
         return (
-            f"[token {name}]\nmodule = {SOFTHSM}\nuri = pkcs11:token={label or name}\n{pin}\n"
+            f"[token {name}]\nmodule = {module}\nuri = pkcs11:token={label or name}\n{pin}\n"
         )
 
     def configure(self, *tokens):
@@ -248,6 +248,29 @@ def test_without_a_subject_the_names_are_critical(shared, authority):
 def test_a_bad_name_for_a_request_is_bad_usage(shared, arguments, complaint):
     result = shared("csr", "any", *arguments, status=2)
     assert complaint in result.err and result.out == ""
+
+
+@pytest.mark.parametrize(
+    "command, faults, status",
+    [
+        ("generate", "fail 0x06 C_GenerateKeyPair", 1),
+        ("import", "fail 0x06 C_GenerateKeyPair", 0),  # then without wrapping
+        ("import", "fail 0x06 C_UnwrapKey", 0),
+        ("import", "fail 0x30 C_UnwrapKey", 1),
+        ("import", "fail 0x06 C_GenerateKeyPair;fail 0x06 C_CreateObject", 1),
+    ],
+)
+def test_a_failing_token_loses_no_other_key(operator, file_keys, command, faults, status):
+    """Its failing calls leave the handle of the other key where a new one's would be."""
+    operator("key", "generate", "other", "--type", "p256", "--token", "prod")
+    operator.write_conf(operator.section("prod", module=operator.stage.hsm))
+    what = ("--type", "p256") if command == "generate" else (file_keys["rsa2048"], "--keep")
+    failed = operator(
+        "key", command, "new", *what, status=status, env={"IMMURE_HSM_FAULTS": faults}
+    )
+    assert "CKR_" in failed.err and "stays on the token" not in failed.err
+    assert sorted(objects(operator, "other")) == ["Private Key", "Public Key"]
+    assert sorted(objects(operator, "new")) == ([] if status else ["Private Key", "Public Key"])
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)

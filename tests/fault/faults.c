@@ -37,6 +37,8 @@ static const char *const call_names[CALLS] = {
     [CALL_FIND_OBJECTS_INIT] = "C_FindObjectsInit",
     [CALL_GET_ATTRIBUTE_VALUE] = "C_GetAttributeValue",
     [CALL_CREATE_OBJECT] = "C_CreateObject",
+    [CALL_GENERATE_KEY_PAIR] = "C_GenerateKeyPair",
+    [CALL_UNWRAP_KEY] = "C_UnwrapKey",
 };
 
 static const bool needs_login[CALLS] = {

@@ -28,6 +28,8 @@
  * After delay, hang, fail, crash and linger may follow: the name of a function if it is not for
  * C_Sign; how often it happens, as 5% of the calls at random; xN for the first N calls only.
  *
+ * A call that fails to make an object leaves behind the handle of another key, as NSS leaves one.
+ *
  * A child of fork(2) is told CKR_CRYPTOKI_NOT_INITIALIZED until it calls C_Initialize (PKCS#11
  * v2.40 5.4). From any thread.
  */
@@ -54,6 +56,8 @@ enum call {
     CALL_FIND_OBJECTS_INIT,
     CALL_GET_ATTRIBUTE_VALUE,
     CALL_CREATE_OBJECT,
+    CALL_GENERATE_KEY_PAIR,
+    CALL_UNWRAP_KEY,
     CALLS
 };
 

@@ -4,11 +4,28 @@
 
 static CK_FUNCTION_LIST *real;
 
-/* What the real module gave. */
-static CK_RV give(CK_RV rv, CK_OBJECT_HANDLE *handle)
+/* The handle of a private key that stays on the token, if there is one. */
+static void leave_another(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE *handle)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE template[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_TOKEN, &yes, sizeof(yes)}};
+    CK_ULONG count = 0;
+    if (real->C_FindObjectsInit(session, template, 2) != CKR_OK)
+        return;
+    (void)real->C_FindObjects(session, handle, 1, &count);
+    (void)real->C_FindObjectsFinal(session);
+    if (count == 1)
+        *handle = faults_handle(*handle);
+}
+
+/* What the real module gave; a call that failed leaves a number that is not to be used. */
+static CK_RV give(CK_SESSION_HANDLE session, CK_RV rv, CK_OBJECT_HANDLE *handle)
 {
     if (rv == CKR_OK)
         *handle = faults_handle(*handle);
+    else
+        leave_another(session, handle);
     return rv;
 }
 
@@ -16,13 +33,16 @@ static CK_RV create_object(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, CK
                            CK_OBJECT_HANDLE *object)
 {
     CK_RV rv = faults_before(CALL_CREATE_OBJECT, session);
-    return rv != CKR_OK ? rv : give(real->C_CreateObject(session, template, count, object), object);
+    if (rv == CKR_OK)
+        rv = real->C_CreateObject(session, template, count, object);
+    return give(session, rv, object);
 }
 
 static CK_RV copy_object(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *template,
                          CK_ULONG count, CK_OBJECT_HANDLE *copy)
 {
-    return give(real->C_CopyObject(session, faults_handle(object), template, count, copy), copy);
+    CK_RV rv = real->C_CopyObject(session, faults_handle(object), template, count, copy);
+    return give(session, rv, copy);
 }
 
 static CK_RV destroy_object(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
@@ -101,7 +121,7 @@ static CK_RV verify_recover_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechan
 static CK_RV generate_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                           CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *key)
 {
-    return give(real->C_GenerateKey(session, mechanism, template, count, key), key);
+    return give(session, real->C_GenerateKey(session, mechanism, template, count, key), key);
 }
 
 static CK_RV generate_key_pair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
@@ -109,9 +129,11 @@ static CK_RV generate_key_pair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanis
                                CK_ATTRIBUTE *private_template, CK_ULONG private_count,
                                CK_OBJECT_HANDLE *public_key, CK_OBJECT_HANDLE *private_key)
 {
-    CK_RV rv = real->C_GenerateKeyPair(session, mechanism, public_template, public_count,
-                                       private_template, private_count, public_key, private_key);
-    return give(give(rv, public_key), private_key);
+    CK_RV rv = faults_before(CALL_GENERATE_KEY_PAIR, session);
+    if (rv == CKR_OK)
+        rv = real->C_GenerateKeyPair(session, mechanism, public_template, public_count,
+                                     private_template, private_count, public_key, private_key);
+    return give(session, give(session, rv, public_key), private_key);
 }
 
 static CK_RV wrap_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE wrapping,
@@ -125,16 +147,18 @@ static CK_RV unwrap_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                         CK_OBJECT_HANDLE unwrapping, CK_BYTE *wrapped, CK_ULONG size,
                         CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *key)
 {
-    CK_RV rv = real->C_UnwrapKey(session, mechanism, faults_handle(unwrapping), wrapped, size,
-                                 template, count, key);
-    return give(rv, key);
+    CK_RV rv = faults_before(CALL_UNWRAP_KEY, session);
+    if (rv == CKR_OK)
+        rv = real->C_UnwrapKey(session, mechanism, faults_handle(unwrapping), wrapped, size,
+                               template, count, key);
+    return give(session, rv, key);
 }
 
 static CK_RV derive_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE base,
                         CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *key)
 {
     CK_RV rv = real->C_DeriveKey(session, mechanism, faults_handle(base), template, count, key);
-    return give(rv, key);
+    return give(session, rv, key);
 }
 
 void objects_replace(CK_FUNCTION_LIST *ours, CK_FUNCTION_LIST *functions)
