@@ -81,6 +81,8 @@ static CK_RV decrypt_pkcs1_in(const struct token_session *session, void *context
     CK_RV rv = decrypt_in(session, context, started);
     bool wrong = *started && is_padding_error(rv);
     decryption->right = ~mask_equal(wrong, 1);
+    if (wrong)
+        decryption->size = 0; /* whatever the module left there: it must not tell wrong padding */
     return wrong ? CKR_OK : rv;
 }
 

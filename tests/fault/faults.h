@@ -28,7 +28,8 @@
  * After delay, hang, fail, crash and linger may follow: the name of a function if it is not for
  * C_Sign; how often it happens, as 5% of the calls at random; xN for the first N calls only.
  *
- * A call that fails to make an object leaves behind the handle of another key, as NSS leaves one.
+ * A call that fails leaves behind what is not to be used, as some modules do: one that makes an
+ * object the handle of another key, C_Decrypt CK_UNAVAILABLE_INFORMATION for a size.
  *
  * A child of fork(2) is told CKR_CRYPTOKI_NOT_INITIALIZED until it calls C_Initialize (PKCS#11
  * v2.40 5.4). From any thread.

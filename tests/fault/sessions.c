@@ -157,7 +157,10 @@ static CK_RV decrypt(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_siz
     faults_leave(entered);
     if (rv == CKR_OK && made == CKR_OK && output != NULL && faults_hold("wrong"))
         output[*output_size - 1] ^= 1;
-    return rv != CKR_OK ? rv : made;
+    rv = rv != CKR_OK ? rv : made;
+    if (rv != CKR_OK)
+        *output_size = CK_UNAVAILABLE_INFORMATION;
+    return rv;
 }
 
 void sessions_replace(CK_FUNCTION_LIST *ours, CK_FUNCTION_LIST *functions)
