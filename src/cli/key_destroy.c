@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/terminal.h"
 #include "cli/commands.h"
 #include "cli/key_kind.h"
 #include "cli/keys.h"
 #include "cli/report.h"
-#include "cli/terminal.h"
 #include "wire/reference.h"
 
 /* The private key first: with it gone, what else goes wrong is only untidy. */

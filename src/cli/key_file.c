@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "base/secret.h"
+#include "base/terminal.h"
 #include "cli/openssl_memory.h"
 #include "cli/report.h"
-#include "cli/terminal.h"
 
 /* An RSA-4096 key is 3.3 KB of PEM; this leaves room for a certificate chain beside it. */
 #define KEY_FILE_SIZE_MAX 65536

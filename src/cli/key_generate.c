@@ -7,8 +7,8 @@
 #include "cli/commands.h"
 #include "cli/key_kind.h"
 #include "cli/key_pair.h"
+#include "cli/progress.h"
 #include "cli/report.h"
-#include "cli/terminal.h"
 
 static const uint8_t public_exponent[] = {1, 0, 1}; /* 65537 */
 

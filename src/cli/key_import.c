@@ -7,12 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/terminal.h"
 #include "cli/commands.h"
 #include "cli/key_file.h"
 #include "cli/key_object.h"
 #include "cli/key_wrap.h"
+#include "cli/progress.h"
 #include "cli/report.h"
-#include "cli/terminal.h"
 
 /* --- The key --------------------------------------------------------------------------------- */
 

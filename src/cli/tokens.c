@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/terminal.h"
 #include "cli/report.h"
-#include "cli/terminal.h"
 
 /* One to work in, and one for what the token layer does meanwhile. */
 #define CLI_SESSIONS 2

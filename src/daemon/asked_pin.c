@@ -1,117 +1,58 @@
 #include "daemon/asked_pin.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
-/* Signals that would end the process, or stop it, with the terminal's echo off. */
-static const int terminal_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+#include "base/terminal.h"
 
-static volatile sig_atomic_t caught_signal;
-
-static void catch_signal(int number)
+static int read_pin(const char *token, struct pin *pin, struct problem *problem)
 {
-    caught_signal = number;
-}
-
-static void catch_signals(struct sigaction previous[ARRAY_SIZE(terminal_signals)])
-{
-    const struct sigaction action = {.sa_handler = catch_signal}; /* read(2) is interrupted */
-    caught_signal = 0;
-    for (size_t i = 0; i < ARRAY_SIZE(terminal_signals); i++)
-        sigaction(terminal_signals[i], &action, &previous[i]);
-}
-
-static void restore_signals(const struct sigaction previous[ARRAY_SIZE(terminal_signals)])
-{
-    for (size_t i = 0; i < ARRAY_SIZE(terminal_signals); i++)
-        sigaction(terminal_signals[i], &previous[i], NULL);
-}
-
-/* A byte at a time, so that nothing after the line end is taken from the terminal. */
-static int read_line(int terminal, struct pin *pin)
-{
-    char byte;
-    while (read(terminal, &byte, 1) == 1) {
-        if (byte == '\n')
-            return pin->size > 0 && pin->size <= PIN_SIZE_MAX ? 0 : -1;
-        if (pin->size < PIN_SIZE_MAX)
-            pin->text[pin->size] = byte;
-        pin->size++;
-    }
-    return -1;
-}
-
-/* The question comes when the echo is off: what is typed before that is thrown away, and shown. */
-static int ask_without_echo(int terminal, const char *token, struct pin *pin)
-{
-    struct sigaction previous[ARRAY_SIZE(terminal_signals)];
-    struct termios normal;
-    if (tcgetattr(terminal, &normal) != 0)
+    char question[128];
+    snprintf(question, sizeof(question), "PIN for token %s: ", token);
+    int size = terminal_ask_secret(question, pin->text, sizeof(pin->text), problem);
+    if (size < 0)
         return -1;
-    struct termios silent = normal;
-    silent.c_lflag &= (tcflag_t) ~(unsigned)(ECHO | ECHOE | ECHOK | ECHONL);
-    catch_signals(previous);
-    int result = tcsetattr(terminal, TCSAFLUSH, &silent);
-    if (result == 0) {
-        dprintf(terminal, "PIN for token %s: ", token);
-        result = read_line(terminal, pin);
-    }
-    tcsetattr(terminal, TCSAFLUSH, &normal);
-    restore_signals(previous);
-    dprintf(terminal, "\n");
-    if (caught_signal != 0)
-        raise(caught_signal);
-    return result;
+    if (size == 0)
+        return problem_set(problem, -1, "nothing was typed");
+    if (secret_bequeath(pin, sizeof(*pin)) != 0)
+        return problem_set(problem, -1, "it cannot be kept: %s", strerror(errno));
+    pin->size = (size_t)size;
+    return 0;
 }
 
-static int ask(int terminal, const char *token, struct pin **pin, struct problem *problem)
+static int ask(const char *token, struct pin **pin, struct problem *problem)
 {
+    struct problem reason;
     *pin = pin_new();
     if (*pin == NULL)
         return problem_set(problem, -1,
                            "no locked memory for a PIN: raise LimitMEMLOCK= "
                            "(ulimit -l)");
-    if (ask_without_echo(terminal, token, *pin) == 0 && secret_bequeath(*pin, sizeof(**pin)) == 0)
+    if (read_pin(token, *pin, &reason) == 0)
         return 0;
     pin_free(*pin);
     *pin = NULL;
-    return problem_set(problem, -1, "token %s: no PIN was given: type 1 to %d characters", token,
-                       PIN_SIZE_MAX);
+    return problem_set(problem, -1,
+                       "--ask-pin: no PIN for token %s: %s; use pin-file or pin-credential where "
+                       "nobody can type it",
+                       token, reason.text);
 }
 
-static int ask_all(int terminal, struct asked_pins *pins, const struct config *config,
-                   struct problem *problem)
+int asked_pins_ask(struct asked_pins *pins, const struct config *config, struct problem *problem)
 {
     for (size_t i = 0; i < config->token_count; i++) {
         const struct token_config *token = &config->tokens[i];
         if (token->pin_file != NULL || token->pin_credential != NULL)
             continue;
-        if (ask(terminal, token->settings.name, &pins->pins[pins->count].pin, problem) != 0)
+        if (ask(token->settings.name, &pins->pins[pins->count].pin, problem) != 0)
             return -1;
         pins->pins[pins->count].token = strdup(token->settings.name);
         if (pins->pins[pins->count++].token == NULL)
             return problem_set(problem, -1, "out of memory");
     }
     return 0;
-}
-
-int asked_pins_ask(struct asked_pins *pins, const struct config *config, struct problem *problem)
-{
-    int terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-    if (terminal < 0)
-        return problem_set(problem, -1,
-                           "--ask-pin needs a terminal (%s): use pin-file or "
-                           "pin-credential without one",
-                           strerror(errno));
-    int result = ask_all(terminal, pins, config, problem);
-    close(terminal);
-    return result;
 }
 
 int asked_pins_lock(const struct asked_pins *pins)

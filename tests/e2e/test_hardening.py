@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness.faulty import faulty_modules
-from harness.process import run, wait_until
+from harness.process import children, read_until, run, wait_for_end, wait_until
 from harness.stage import DAEMON_USER, root_is_mounted
 from harness.token import GRANTS, PIN, Immured, as_daemon, write_private
 from harness.unit_sandbox import CONFINE, sandboxed, settings
@@ -248,6 +248,28 @@ def test_a_typed_pin_is_there_for_every_worker(stage, directory, token, keys, si
         sign(immured, keys["p256"])
     finally:
         immured.stop()
+
+
+def test_a_pin_is_asked_for_again_after_control_z_and_fg(stage, directory, token):
+    section = token.section().replace(f"pin-file = {token.pin_file}\n", "")
+    immured = Immured(stage, directory / "stopped", section + GRANTS, token.env)
+    command = as_daemon(stage.immured, "-c", immured.conf, "--ask-pin")
+    shell, terminal = pty.fork()
+    if shell == 0:
+        script = 'set -m; "$@"; echo stopped; fg'
+        os.execvpe("bash", ["bash", "-c", script, "-", *map(str, command)], immured.env)
+    try:
+        read_until(terminal, b"PIN for token soft: ")
+        os.write(terminal, b"\x1a")
+        read_until(terminal, b"stopped")
+        read_until(terminal, b"PIN for token soft: ")
+        os.write(terminal, f"{PIN}\n".encode())
+        shown = read_until(terminal, b" keys found ")
+        assert PIN.encode() not in shown
+    finally:
+        for pid in children(shell):
+            os.kill(pid, signal.SIGTERM)
+        wait_for_end(shell, terminal)
 
 
 @pytest.mark.slow  # the search for leaks needs calls that the unit does not allow

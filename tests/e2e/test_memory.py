@@ -7,7 +7,6 @@ same search is shown to find them where they are.
 import os
 import pty
 import secrets as random
-import select
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from harness.memory import UNREADABLE, search
 from harness.nginx import certificate_lines
 from harness.pki import ALGORITHMS, import_key
 from harness.private_numbers import forms_of_key, forms_of_pin
-from harness.process import children
+from harness.process import children, read_until, wait_for_end
 from harness.server import sites
 from harness.stage import DAEMON_USER
 from harness.token import GRANTS, SOFTHSM, Immured, SoftToken, as_daemon
@@ -184,26 +183,8 @@ def test_an_operators_pin_is_in_locked_pages_and_found_there(vault, make_immured
         assert {finding.secret for finding in found} == {("PIN", "utf-8")}
         assert outside_locked_pages(found) == []
     finally:
-        end_forked(pid, terminal)
-
-
-def read_until(terminal, wanted):
-    shown = b""
-    while wanted not in shown:
-        assert select.select([terminal], [], [], 10)[0], shown
-        shown += os.read(terminal, 4096)
-
-
-def end_forked(pid, terminal):
-    """While nobody reads it, what is written to a terminal may block."""
-    os.kill(pid, signal.SIGTERM)
-    while select.select([terminal], [], [], 10)[0]:
-        try:
-            os.read(terminal, 4096)
-        except OSError:
-            break
-    os.close(terminal)
-    assert os.waitpid(pid, 0)[1] == 0
+        os.kill(pid, signal.SIGTERM)
+        wait_for_end(pid, terminal)
 
 
 # --- The command line ----------------------------------------------------------------------------

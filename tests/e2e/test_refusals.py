@@ -240,7 +240,9 @@ def test_descriptors_that_are_not_immureds_socket_are_refused(make_immured):
 
 def test_ask_pin_without_a_terminal_is_refused(make_immured, token):
     section = token.section().replace(f"pin-file = {token.pin_file}\n", "")
-    assert "--ask-pin needs a terminal" in start_in_vain(make_immured(section), "--ask-pin")
+    said = start_in_vain(make_immured(section), "--ask-pin")
+    assert "--ask-pin: no PIN for token soft: there is no terminal to ask on" in said
+    assert "use pin-file or pin-credential" in said
 
 
 @pytest.mark.parametrize("word", ["--nonsense", "word"])

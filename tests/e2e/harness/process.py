@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -109,3 +110,23 @@ def end(pid, ask=signal.SIGTERM, timeout=10):
         for each in (*children(pid), pid):
             insist(each)
         return False
+
+
+def read_until(terminal, wanted):
+    """What the program on this terminal shows until then."""
+    shown = b""
+    while wanted not in shown:
+        assert select.select([terminal], [], [], 10)[0], shown
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+def wait_for_end(pid, terminal):
+    """Of a child on a terminal, with status 0. While nobody reads it, what is written may block."""
+    while select.select([terminal], [], [], 10)[0]:
+        try:
+            os.read(terminal, 4096)
+        except OSError:
+            break
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0

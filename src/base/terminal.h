@@ -1,8 +1,8 @@
 /*
- * Questions to the person at the terminal, and progress shown to them.
+ * Questions to the person at the terminal. Not for what is in a host.
  */
-#ifndef IMMURE_CLI_TERMINAL_H
-#define IMMURE_CLI_TERMINAL_H
+#ifndef IMMURE_BASE_TERMINAL_H
+#define IMMURE_BASE_TERMINAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,13 +24,5 @@ bool terminal_is_interactive(void) MUST_USE;
 
 /* The same with echo. */
 int terminal_ask(const char *question, char *text, size_t size, struct problem *problem) MUST_USE;
-
-/*
- * Shows `what` and the seconds that it takes, on standard error when that is a terminal, from a
- * thread of its own, until progress_stop(). NULL when nothing is shown. One at a time.
- */
-struct progress;
-struct progress *progress_start(const char *what);
-void progress_stop(struct progress *progress);
 
 #endif
