@@ -37,14 +37,15 @@ static int ask_pin(const struct token_config *config, const struct token_descrip
                    struct pin *pin, struct problem *problem)
 {
     char question[160];
+    struct problem reason;
     snprintf(question, sizeof(question), "PIN of token %s (%s, serial %s): ", config->settings.name,
              description->label, description->serial);
-    int length = terminal_ask_secret(question, pin->text, sizeof(pin->text), problem);
+    int length = terminal_ask_secret(question, pin->text, sizeof(pin->text), &reason);
     if (length < 0)
         return problem_set(problem, -1,
                            "token %s needs a PIN, none is configured, and %s; set pin-file in "
                            "[token %s], or run this on a terminal",
-                           config->settings.name, problem->text, config->settings.name);
+                           config->settings.name, reason.text, config->settings.name);
     pin->size = (size_t)length;
     return 0;
 }
