@@ -285,14 +285,9 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "directory",
-     .value = "DIR",
-     .help = "the log (default: the configuration's)",
-     .offset = offsetof(struct arguments, directory)},
-    {.name = "head",
-     .value = "N:HASH",
-     .help = "a record that the log must hold or begin after, from immured's own log",
-     .offset = offsetof(struct arguments, head)},
+    {OPTION("directory", "DIR", directory, "the log (default: the configuration's)")},
+    {OPTION("head", "N:HASH", head,
+            "a record that the log must hold or begin after, from immured's own log")},
 };
 
 const struct command command_audit_verify = {

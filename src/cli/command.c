@@ -18,23 +18,15 @@ struct option_table {
 };
 
 static const struct option_spec common_options[] = {
-    {.name = "config",
-     .letter = 'c',
-     .value = "FILE",
-     .help = "the configuration (default: $IMMURE_CONF, /etc/immure/immure.conf)",
-     .offset = offsetof(struct arguments, config)},
-    {.name = "json", .help = "print JSON", .offset = offsetof(struct arguments, json)},
-    {.name = "help",
-     .letter = 'h',
-     .help = "print this help",
-     .offset = offsetof(struct arguments, help)},
+    {OPTION("config", "FILE", config,
+            "the configuration (default: $IMMURE_CONF, /etc/immure/immure.conf)"),
+     .letter = 'c'},
+    {OPTION("json", NULL, json, "print JSON")},
+    {OPTION("help", NULL, help, "print this help"), .letter = 'h'},
 };
 
 static const struct option_spec version_option[] = {
-    {.name = "version",
-     .letter = 'V',
-     .help = "print the version",
-     .offset = offsetof(struct arguments, version)},
+    {OPTION("version", NULL, version, "print the version"), .letter = 'V'},
 };
 
 static void table_add(struct option_table *table, const struct option_spec *specs, size_t count)

@@ -39,6 +39,11 @@ struct option_spec {
     bool is_list, is_required;
 };
 
+/* A row of an options' table: long form, value or NULL, member of struct arguments, help. */
+#define OPTION(option, argument, member, text)                                                     \
+    .name = (option), .value = (argument), .offset = offsetof(struct arguments, member),           \
+    .help = (text)
+
 struct command {
     const char *group; /* "key", or NULL */
     const char *name;

@@ -215,29 +215,13 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "subject",
-     .letter = 's',
-     .value = "NAME",
-     .help = "\"/C=DE/O=Example/CN=www\" or \"CN=www,O=Example,C=DE\"",
-     .offset = offsetof(struct arguments, subject)},
-    {.name = "san",
-     .letter = 'a',
-     .value = "NAMES",
-     .help = "host names and addresses, comma-separated; may be repeated",
-     .offset = offsetof(struct arguments, sans),
-     .is_list = true},
-    {.name = "output",
-     .letter = 'o',
-     .value = "FILE",
-     .help = "write to FILE instead of standard output",
-     .offset = offsetof(struct arguments, output)},
-    {.name = "force",
-     .help = "replace FILE even if it is no certificate request",
-     .offset = offsetof(struct arguments, force)},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "look on this token only",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("subject", "NAME", subject, "\"/C=DE/O=Example/CN=www\" or \"CN=www,O=Example,C=DE\""),
+     .letter = 's'},
+    {OPTION("san", "NAMES", sans, "host names and addresses, comma-separated; may be repeated"),
+     .letter = 'a', .is_list = true},
+    {OPTION("output", "FILE", output, "write to FILE instead of standard output"), .letter = 'o'},
+    {OPTION("force", NULL, force, "replace FILE even if it is no certificate request")},
+    {OPTION("token", "TOKEN", token, "look on this token only")},
 };
 
 const struct command command_csr = {

@@ -112,11 +112,8 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "yes", .letter = 'y', .help = "do not ask", .offset = offsetof(struct arguments, yes)},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "destroy it on this token only",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("yes", NULL, yes, "do not ask"), .letter = 'y'},
+    {OPTION("token", "TOKEN", token, "destroy it on this token only")},
 };
 
 const struct command command_key_destroy = {

@@ -113,17 +113,9 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "type",
-     .letter = 't',
-     .value = "TYPE",
-     .help = KEY_KIND_NAMES,
-     .offset = offsetof(struct arguments, type),
-     .is_required = true},
+    {OPTION("type", "TYPE", type, KEY_KIND_NAMES), .letter = 't', .is_required = true},
     {KEY_PAIR_DECRYPT_OPTION},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "the token to make it on; needed if several are configured",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("token", "TOKEN", token, "the token to make it on; needed if several are configured")},
 };
 
 const struct command command_key_generate = {

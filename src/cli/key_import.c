@@ -194,17 +194,10 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "shred",
-     .help = "overwrite and remove FILE afterwards, unasked",
-     .offset = offsetof(struct arguments, shred)},
-    {.name = "keep",
-     .help = "leave FILE as it is, unasked",
-     .offset = offsetof(struct arguments, keep)},
+    {OPTION("shred", NULL, shred, "overwrite and remove FILE afterwards, unasked")},
+    {OPTION("keep", NULL, keep, "leave FILE as it is, unasked")},
     {KEY_PAIR_DECRYPT_OPTION},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "the token to bring it to; needed if several are configured",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("token", "TOKEN", token, "the token to bring it to; needed if several are configured")},
 };
 
 const struct command command_key_import = {

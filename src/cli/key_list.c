@@ -121,10 +121,7 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "only the keys on this token",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("token", "TOKEN", token, "only the keys on this token")},
 };
 
 const struct command command_key_list = {

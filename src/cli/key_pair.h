@@ -22,9 +22,8 @@ struct key_pair {
 
 /* What commands that make a key have in common. */
 #define KEY_PAIR_DECRYPT_OPTION                                                                    \
-    .name = "decrypt",                                                                             \
-    .help = "the key may also decrypt, for TLS 1.2's RSA key exchange; RSA only",                  \
-    .offset = offsetof(struct arguments, decrypt)
+    OPTION("decrypt", NULL, decrypt,                                                               \
+           "the key may also decrypt, for TLS 1.2's RSA key exchange; RSA only")
 
 /* --decrypt, if it was given, is for this kind of key; else it is reported. */
 enum exit_status key_pair_check_decrypt(const struct arguments *arguments,

@@ -95,18 +95,9 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .value = "FILE",
-     .help = "write to FILE instead of standard output",
-     .offset = offsetof(struct arguments, output)},
-    {.name = "force",
-     .help = "replace FILE even if it is no key reference",
-     .offset = offsetof(struct arguments, force)},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "look on this token only",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("output", "FILE", output, "write to FILE instead of standard output"), .letter = 'o'},
+    {OPTION("force", NULL, force, "replace FILE even if it is no key reference")},
+    {OPTION("token", "TOKEN", token, "look on this token only")},
 };
 
 const struct command command_key_reference = {

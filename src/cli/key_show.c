@@ -153,13 +153,8 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "public",
-     .help = "also print the public key in PEM",
-     .offset = offsetof(struct arguments, public_key)},
-    {.name = "token",
-     .value = "TOKEN",
-     .help = "look on this token only",
-     .offset = offsetof(struct arguments, token)},
+    {OPTION("public", NULL, public_key, "also print the public key in PEM")},
+    {OPTION("token", "TOKEN", token, "look on this token only")},
 };
 
 const struct command command_key_show = {

@@ -195,10 +195,8 @@ static enum exit_status run(const struct arguments *arguments)
 }
 
 static const struct option_spec options[] = {
-    {.name = "socket",
-     .value = "PATH",
-     .help = "immured's socket (default: $IMMURE_SOCKET, the configuration's)",
-     .offset = offsetof(struct arguments, socket)},
+    {OPTION("socket", "PATH", socket,
+            "immured's socket (default: $IMMURE_SOCKET, the configuration's)")},
 };
 
 const struct command command_status = {
