@@ -1,8 +1,7 @@
 #include "cli/key_attributes.h"
 
-#include <string.h>
-
 #include "cli/tokens.h"
+#include "token/object.h"
 
 static const struct {
     CK_ATTRIBUTE_TYPE type;
@@ -23,9 +22,6 @@ static const struct {
     {CKA_SIGN_RECOVER, "sign_recover", "May sign-recover",
      offsetof(struct key_attributes, sign_recover)},
 };
-
-/* No CK_BBOOL. */
-#define NO_ANSWER 0xff
 
 static enum answer *answer_at(struct key_attributes *attributes, size_t row)
 {
@@ -48,12 +44,8 @@ enum token_error key_attributes_read(struct token *token, const struct token_ses
         template[i] = (CK_ATTRIBUTE){attribute_table[i].type, &values[i], sizeof(values[i])};
 
     *attributes = (struct key_attributes){0};
-    memset(values, NO_ANSWER, sizeof(values));
-    CK_RV rv = session->functions->C_GetAttributeValue(session->handle, key, template,
-                                                       ARRAY_SIZE(template));
-    /* PKCS#11 v2.40 5.7.5: with these two the other attributes have been read; not by all modules.
-     */
-    if (rv != CKR_OK && rv != CKR_ATTRIBUTE_TYPE_INVALID && rv != CKR_ATTRIBUTE_SENSITIVE)
+    CK_RV rv = object_read(session, key, template, ARRAY_SIZE(template));
+    if (rv != CKR_OK)
         return token_error_of(token, rv, "reading a key's attributes", problem);
     for (size_t i = 0; i < ARRAY_SIZE(attribute_table); i++) {
         if (template[i].ulValueLen == sizeof(values[i]) && values[i] <= CK_TRUE)

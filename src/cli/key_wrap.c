@@ -1,13 +1,12 @@
 #include "cli/key_wrap.h"
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/param_build.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
 #include "cli/key_object.h"
+#include "token/public_key.h"
 
 /* PKCS#11 v3.0 2.13; p11-kit's header knows only the older name of a like mechanism. */
 #ifndef CKM_AES_KEY_WRAP_KWP
@@ -63,23 +62,11 @@ bool key_wrap_available(struct token *token)
 
 static EVP_PKEY *rsa_public(const uint8_t *modulus, size_t size)
 {
-    EVP_PKEY *pkey = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
-    OSSL_PARAM *params = NULL;
-    BIGNUM *n = BN_bin2bn(modulus, (int)size, NULL);
-    if (builder != NULL && n != NULL &&
-        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
-        OSSL_PARAM_BLD_push_ulong(builder, OSSL_PKEY_PARAM_RSA_E, RSA_F4) == 1)
-        params = OSSL_PARAM_BLD_to_param(builder);
-    if (params == NULL || context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
-        pkey = NULL;
-    OSSL_PARAM_free(params);
-    OSSL_PARAM_BLD_free(builder);
-    EVP_PKEY_CTX_free(context);
-    BN_free(n);
-    return pkey;
+    struct public_key key;
+    const unsigned char *at = key.spki;
+    return public_key_of_rsa(modulus, size, public_exponent, sizeof(public_exponent), &key)
+               ? d2i_PUBKEY(NULL, &at, (long)key.spki_size)
+               : NULL;
 }
 
 static enum token_error make_rsa_pair(struct transport *transport, struct problem *problem)

@@ -76,7 +76,7 @@ static bool is_written(const CK_ATTRIBUTE *attribute, CK_ULONG capacity)
 CK_RV object_read(const struct token_session *session, CK_OBJECT_HANDLE handle,
                   CK_ATTRIBUTE *attributes, CK_ULONG count)
 {
-    CK_ULONG capacity[8];
+    CK_ULONG capacity[16];
     if (count > ARRAY_SIZE(capacity))
         return CKR_ARGUMENTS_BAD;
     for (CK_ULONG i = 0; i < count; i++) {
