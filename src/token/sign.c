@@ -1,11 +1,14 @@
+#include <openssl/ecdsa.h>
 #include <string.h>
 
-#include "token/ecdsa_signature.h"
 #include "token/emsa_pss.h"
 #include "token/internal.h"
 #include "token/public_key.h"
 
 #define DIGEST_INFO_PREFIX_SIZE 19
+
+/* P-521: 66 bytes each for r and s. */
+#define ECDSA_RAW_SIZE_MAX 132
 
 /* How PKCS#11 names a digest, and the DER that stands before it in a DigestInfo (RFC 8017 9.2). */
 static const struct digest {
@@ -191,6 +194,27 @@ static CK_RV sign_in(const struct token_session *session, void *context, bool *s
                              signing->signature, &signing->size);
 }
 
+/*
+ * From the r || s of PKCS#11 (v2.40 2.3.1) to the DER of TLS (RFC 3279 2.2.3), in place; the size,
+ * 0 if r or s is zero, which no signature has.
+ */
+static size_t ecdsa_to_der(uint8_t signature[SIGNATURE_SIZE_MAX], size_t raw_size)
+{
+    ECDSA_SIG *pair = ECDSA_SIG_new();
+    BIGNUM *r = BN_bin2bn(signature, (int)raw_size / 2, NULL);
+    BIGNUM *s = BN_bin2bn(signature + raw_size / 2, (int)raw_size / 2, NULL);
+    int size = 0;
+    if (pair != NULL && r != NULL && s != NULL && !BN_is_zero(r) && !BN_is_zero(s) &&
+        ECDSA_SIG_set0(pair, r, s) == 1) {
+        r = s = NULL; /* the pair's now */
+        size = i2d_ECDSA_SIG(pair, &signature);
+    }
+    BN_free(r);
+    BN_free(s);
+    ECDSA_SIG_free(pair);
+    return size > 0 ? (size_t)size : 0;
+}
+
 /* Turns what the token gave, `raw_size` bytes in `signature`, into what TLS sends. */
 static enum token_error finish(const struct operation *operation, enum key_type type,
                                uint8_t signature[SIGNATURE_SIZE_MAX], size_t raw_size, size_t *size,
@@ -204,9 +228,7 @@ static enum token_error finish(const struct operation *operation, enum key_type 
     if (type != KEY_TYPE_EC)
         return TOKEN_OK;
 
-    uint8_t raw[ECDSA_RAW_SIZE_MAX];
-    memcpy(raw, signature, raw_size);
-    *size = ecdsa_signature_encode(raw, raw_size, signature, SIGNATURE_SIZE_MAX);
+    *size = ecdsa_to_der(signature, raw_size);
     if (*size == 0)
         return problem_set(problem, TOKEN_FAILED, "the token gave an ECDSA signature with zero");
     return TOKEN_OK;

@@ -10,7 +10,7 @@
  *     public_key.c    public keys between PKCS#11 attributes and DER
  *     sign.c          signatures, in the form that TLS wants
  *     decrypt.c       RSA decryption, by CKM_RSA_X_509 or CKM_RSA_PKCS
- *     emsa_pss.c, ecdsa_signature.c  encodings of signatures
+ *     emsa_pss.c      an encoding of digests that are to be signed
  *     rv.c            what each CK_RV means, and what to do about it
  *     quirks.c        what devices do differently, each with its name and source
  *

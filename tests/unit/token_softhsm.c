@@ -1127,6 +1127,46 @@ static void a_signature_of_a_wrong_size_is_refused(void **state)
     token_close(token);
 }
 
+static const uint8_t *raw_signature; /* of P-256 */
+
+static CK_RV given_sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG size, CK_BYTE *signature,
+                        CK_ULONG *signature_size)
+{
+    CK_RV rv = real->C_Sign(session, data, size, signature, signature_size);
+    memcpy(signature, raw_signature, *signature_size);
+    return rv;
+}
+
+/* A mistake here makes one handshake in 256 fail, or an INTEGER negative. */
+static void an_ecdsa_signature_is_minimal_der_of_numbers_above_zero(void **state)
+{
+    static const struct {
+        uint8_t raw[64];
+        uint8_t size;
+        const char *der;
+    } cases[] = {
+        {.raw = {[31] = 1}, .size = 0},
+        {.raw = {[63] = 1}, .size = 0},
+        {.raw = {[31] = 1, [63] = 0x7f}, 8, "\x30\x06\x02\x01\x01\x02\x01\x7f"},
+        {.raw = {[31] = 0x80, [62] = 0x80}, 11, "\x30\x09\x02\x02\x00\x80\x02\x03\x00\x80\x00"},
+    };
+    struct token *token = open_logged_in(1);
+    struct token_signing_key key = signing_key(token, "p256");
+    (void)state;
+    exchange_functions(token)->C_Sign = given_sign;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint8_t digest[32] = {0}, signature[SIGNATURE_SIZE_MAX];
+        size_t size = 1;
+        raw_signature = cases[i].raw;
+        enum token_error error = token_sign(token, &key, scheme_by_code(0x0403), digest,
+                                            sizeof(digest), soon(), signature, &size, &problem);
+        assert_int_equal(error, cases[i].size > 0 ? TOKEN_OK : TOKEN_FAILED);
+        assert_int_equal(size, cases[i].size);
+        assert_memory_equal(signature, cases[i].der, size);
+    }
+    token_close(token);
+}
+
 /* --- Sessions -------------------------------------------------------------------------------- */
 
 static atomic_uint opened, opened_most;
@@ -1398,6 +1438,7 @@ int main(void)
         cmocka_unit_test(a_lost_login_is_unavailable_and_not_a_lost_key),
         cmocka_unit_test(errors_are_told_apart_and_leave_a_session_and_the_login),
         cmocka_unit_test(a_signature_of_a_wrong_size_is_refused),
+        cmocka_unit_test(an_ecdsa_signature_is_minimal_der_of_numbers_above_zero),
         cmocka_unit_test(eight_threads_share_three_sessions),
         cmocka_unit_test(a_device_with_fewer_sessions_than_configured_is_shared),
         cmocka_unit_test(a_decrypted_block_is_whole_whatever_the_token_leaves_out),
