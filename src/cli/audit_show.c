@@ -1,6 +1,7 @@
 /*
  * immure audit show: who used which keys, and how often.
  */
+#include <ctype.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,11 +44,22 @@ static enum exit_status read_time(const char *option, const char *text, uint64_t
         option, text);
 }
 
+/* In a record an id is lower-case; for an operator case makes no difference, as elsewhere. */
+static bool read_id(const char *text, uint8_t id[KEY_ID_SIZE])
+{
+    char lower[AUDIT_HEX_SIZE] = "";
+    if (strlen(text) != sizeof(lower) - 1)
+        return false;
+    for (size_t i = 0; text[i] != '\0'; i++)
+        lower[i] = (char)tolower((unsigned char)text[i]);
+    return audit_hex_parse(lower, id);
+}
+
 static enum exit_status read_filters(struct showing *showing)
 {
     const struct arguments *arguments = showing->arguments;
     showing->until = UINT64_MAX;
-    showing->by_id = arguments->key != NULL && audit_hex_parse(arguments->key, showing->key);
+    showing->by_id = arguments->key != NULL && read_id(arguments->key, showing->key);
     enum exit_status status = read_time("since", arguments->since, &showing->since);
     return status == STATUS_OK ? read_time("until", arguments->until, &showing->until) : status;
 }

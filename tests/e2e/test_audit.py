@@ -584,6 +584,7 @@ def test_show_sums_up_what_is_asked_for(logged, keys):
     p256 = keys["p256"]
     assert show(logged, "--key", p256.name)["total"] == 3 + 2 + 1 + 4
     assert show(logged, "--key", p256.id.hex())["total"] == 3 + 2 + 1 + 4
+    assert show(logged, "--key", p256.id.hex().upper())["total"] == 3 + 2 + 1 + 4
     assert show(logged, "--key", "p25")["total"] == 0
     assert show(logged, "--user", "root")["total"] == show(logged, "--user", "0")["total"] == 34
     assert show(logged, "--user", "www-data")["total"] == 0
