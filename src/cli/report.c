@@ -99,14 +99,33 @@ json_t *json_text(const char *text)
     return json;
 }
 
+PRINTF(1, 0) static void print_cleaned(const char *format, va_list arguments)
+{
+    char *text = NULL;
+    if (vasprintf(&text, format, arguments) < 0) {
+        report_failure("out of memory");
+        return;
+    }
+    problem_clean(text);
+    puts(text);
+    free(text);
+}
+
+void print_line(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    print_cleaned(format, arguments);
+    va_end(arguments);
+}
+
 void print_field(const char *label, const char *format, ...)
 {
     printf("%s:%*s", label, (int)(FIELD_WIDTH - strlen(label) - 1), "");
     va_list arguments;
     va_start(arguments, format);
-    vprintf(format, arguments);
+    print_cleaned(format, arguments);
     va_end(arguments);
-    putchar('\n');
 }
 
 void hex_encode(const uint8_t *bytes, size_t size, char *text)
@@ -140,7 +159,9 @@ void table_row(struct table *table, const char *const cells[])
     }
     for (size_t i = 0; i < table->columns; i++) {
         char *copy = strdup(cells[i]);
-        if (copy == NULL)
+        if (copy != NULL)
+            problem_clean(copy);
+        else
             table->failed = true;
         table->cells[table->count++] = copy;
     }

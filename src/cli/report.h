@@ -1,7 +1,8 @@
 /*
  * What the operator reads: errors on standard error, data on standard output.
  *
- * Control characters in a message become '?', so that text from a token cannot drive a terminal.
+ * Control characters in a message, a line, a field and a table become '?', so that text from a
+ * token, or from whoever has the socket, cannot drive a terminal.
  */
 #ifndef IMMURE_CLI_REPORT_H
 #define IMMURE_CLI_REPORT_H
@@ -32,6 +33,9 @@ enum exit_status print_json(json_t *json) MUST_USE;
 
 /* A JSON string; text that is not UTF-8 has its bytes above 0x7f replaced with '?'. */
 json_t *json_text(const char *text) MUST_USE;
+
+/* Prints a line; the format is without its end. */
+void print_line(const char *format, ...) PRINTF(1, 2);
 
 /* Prints "Label:   value" in aligned lines. */
 void print_field(const char *label, const char *format, ...) PRINTF(2, 3);

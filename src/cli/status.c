@@ -154,7 +154,7 @@ static enum exit_status print_tokens(json_t *tokens)
     for (size_t i = 0; i < json_array_size(tokens); i++) {
         json_t *token = json_array_get(tokens, i);
         if (text_at(token, "problem")[0] != '\0')
-            printf("%s: %s\n", text_at(token, "name"), text_at(token, "problem"));
+            print_line("%s: %s", text_at(token, "name"), text_at(token, "problem"));
     }
     return status;
 }

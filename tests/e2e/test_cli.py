@@ -7,9 +7,13 @@ import re
 import select
 import shutil
 import signal
+import socket
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
+from harness import wire
 from harness.pki import KEY_TYPES
 from harness.process import run
 from harness.stage import DAEMON_USER, REPOSITORY
@@ -714,3 +718,38 @@ def test_status_shows_what_immured_reports(stage, directory):
         assert str(status["pid"]) in text
     finally:
         daemon.stop()
+
+
+@contextmanager
+def somebody_elses_socket(path, status):
+    """A socket whose owner says this of itself to one who asks."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen()
+        listener.settimeout(20)
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                asked = wire.REQUEST.unpack_from(connection.recv(wire.DATAGRAM_SIZE_MAX))
+                head = wire.REPLY.pack(wire.VERSION, wire.STATUS, wire.OK, 0, asked[4])
+                connection.send(head + json.dumps(status).encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_status_lets_nobody_drive_the_terminal(operator):
+    evil = "\x1b]0;owned\x07\r\n\x7f"
+    token = {"name": f"name{evil}", "state": f"up{evil}", "label": f"label{evil}", "problem": f"why{evil}"}
+    status = {
+        "version": f"1{evil}", "config": f"conf{evil}", "tokens": [token], "requests": {f"r{evil}": 1},
+        "refusals": {f"rule{evil}": 1}, "grants": [{"name": f"grant{evil}", "uses": 1, "over_rate": 1}],
+    }
+    with somebody_elses_socket(operator.socket, status):
+        shown = operator("status").out
+    assert shown.count("?]0;owned????") == 10
+    assert [c for c in shown if ord(c) < 0x20 and c != "\n" or ord(c) == 0x7f] == []
