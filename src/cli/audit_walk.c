@@ -19,7 +19,7 @@ static char *find_directory(const struct arguments *arguments)
     struct config *config = NULL;
     if (arguments->directory != NULL) {
         directory = strdup(arguments->directory);
-    } else if (config_open(arguments, &config) != STATUS_OK) {
+    } else if (config_open_without_pins(arguments, &config) != STATUS_OK) {
         report_note("--directory DIRECTORY reads the log without the configuration");
         return NULL;
     } else if (config->audit == NULL) {

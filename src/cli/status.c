@@ -19,7 +19,7 @@ static char *socket_path(const struct arguments *arguments)
     if (named != NULL && *named != '\0')
         return strdup(named);
     struct config *config = NULL;
-    if (config_open(arguments, &config) != STATUS_OK) {
+    if (config_open_without_pins(arguments, &config) != STATUS_OK) {
         report_note("--socket PATH asks immured without the configuration");
         return NULL;
     }

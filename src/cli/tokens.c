@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/terminal.h"
 #include "cli/report.h"
@@ -10,16 +9,27 @@
 /* One to work in, and one for what the token layer does meanwhile. */
 #define CLI_SESSIONS 2
 
+static enum exit_status report_config(int error, const struct problem *problem)
+{
+    if (error == CONFIG_DENIED)
+        return report_failure("%s; run this as one who may, for example: runuser -u immure -- "
+                              "immure ...",
+                              problem->text);
+    return error == 0 ? STATUS_OK : report_failure("%s", problem->text);
+}
+
 enum exit_status config_open(const struct arguments *arguments, struct config **config)
 {
     struct problem problem;
-    if (config_load(config_path(arguments->config), config, &problem) == 0)
-        return STATUS_OK;
-    if (geteuid() == 0)
-        return report_failure("%s", problem.text);
-    return report_failure("%s (run as the user who may read it and the PIN, such as root; this is "
-                          "user id %u)",
-                          problem.text, (unsigned)geteuid());
+    int error = config_load(config_path(arguments->config), config, &problem);
+    return report_config(error, &problem);
+}
+
+enum exit_status config_open_without_pins(const struct arguments *arguments, struct config **config)
+{
+    struct problem problem;
+    int error = config_load_without_pins(config_path(arguments->config), config, &problem);
+    return report_config(error, &problem);
 }
 
 enum token_error token_open_configured(const struct token_config *config, struct token **token,

@@ -21,6 +21,10 @@ struct tokens {
 /* Reads the configuration that -c, $IMMURE_CONF or the default names; reports what is wrong. */
 enum exit_status config_open(const struct arguments *arguments, struct config **config) MUST_USE;
 
+/* The same for a command that uses no token: who may not read the PIN files may run it. */
+enum exit_status config_open_without_pins(const struct arguments *arguments,
+                                          struct config **config) MUST_USE;
+
 /*
  * Opens all tokens, or the one of --token, logs in to each, with read-write sessions. A token
  * that fails is reported; STATUS_FAILED only when none is left. tokens_close() in any case.

@@ -33,7 +33,9 @@ struct parser {
     void *target;  /* what the section fills in: a part of `config` */
     unsigned seen; /* bit i: section->settings[i] was given */
     bool immured_seen;
+    bool without_pins; /* PIN files are not looked at */
     bool failed;
+    bool denied; /* failed, because we may not read a PIN file */
     struct problem *problem;
 };
 
@@ -202,16 +204,24 @@ static bool set_uri(struct parser *parser, const char *value)
     return good && copy_string(parser, value, &token->settings.uri);
 }
 
-static bool set_pin_file(struct parser *parser, const char *value)
+static bool check_pin_file(struct parser *parser, const char *path)
 {
-    struct token_config *token = parser->target;
     struct problem problem;
-    if (value[0] != '/')
-        return fail(parser, "pin-file = %s: give an absolute path", value);
-    int file = config_open_pin_file(value, &problem);
+    int file = config_open_pin_file(path, &problem);
+    parser->denied = file == CONFIG_DENIED;
     if (file < 0)
         return fail(parser, "%s", problem.text);
     close(file);
+    return true;
+}
+
+static bool set_pin_file(struct parser *parser, const char *value)
+{
+    struct token_config *token = parser->target;
+    if (value[0] != '/')
+        return fail(parser, "pin-file = %s: give an absolute path", value);
+    if (!parser->without_pins && !check_pin_file(parser, value))
+        return false;
     token->pin_file = strdup(value);
     return token->pin_file != NULL || fail(parser, "out of memory");
 }
@@ -626,7 +636,18 @@ static int parse_file(struct parser *parser)
     return parser->failed ? -1 : 0;
 }
 
-static int load(struct config *config, const char *path, struct problem *problem)
+static int fail_to_open(const char *path, int error, struct problem *problem)
+{
+    if (error == EACCES)
+        return problem_set(problem, CONFIG_DENIED, "%s: user id %u may not read it", path,
+                           (unsigned)geteuid());
+    return problem_set(problem, -1,
+                       "%s: cannot be opened (%s): %sname another with -c or IMMURE_CONF; "
+                       "immure.conf(5) has an example",
+                       path, strerror(error), error == ENOENT ? "create it, or " : "");
+}
+
+static int load(struct config *config, const char *path, bool without_pins, struct problem *problem)
 {
     config->path = strdup(path);
     config->socket = strdup(IMMURE_SOCKET_DEFAULT);
@@ -635,29 +656,38 @@ static int load(struct config *config, const char *path, struct problem *problem
     if (config->path == NULL || config->socket == NULL || config->audit == NULL)
         return problem_set(problem, -1, "%s: out of memory", path);
 
-    struct parser parser = {.config = config, .problem = problem};
+    struct parser parser = {.config = config, .without_pins = without_pins, .problem = problem};
     parser.file = fopen(path, "re");
     if (parser.file == NULL)
-        return problem_set(problem, -1,
-                           "%s: cannot be opened (%s): create it, or name another with -c or "
-                           "IMMURE_CONF; immure.conf(5) has an example",
-                           path, strerror(errno));
+        return fail_to_open(path, errno, problem);
     int result = parse_file(&parser);
     free(parser.section_title);
     fclose(parser.file);
+    return parser.denied ? CONFIG_DENIED : result;
+}
+
+static int load_new(const char *path, bool without_pins, struct config **config,
+                    struct problem *problem)
+{
+    *config = calloc(1, sizeof(**config));
+    if (*config == NULL)
+        return problem_set(problem, -1, "%s: out of memory", path);
+    int result = load(*config, path, without_pins, problem);
+    if (result == 0)
+        return 0;
+    config_free(*config);
+    *config = NULL;
     return result;
 }
 
 int config_load(const char *path, struct config **config, struct problem *problem)
 {
-    *config = calloc(1, sizeof(**config));
-    if (*config == NULL)
-        return problem_set(problem, -1, "%s: out of memory", path);
-    if (load(*config, path, problem) == 0)
-        return 0;
-    config_free(*config);
-    *config = NULL;
-    return -1;
+    return load_new(path, false, config, problem);
+}
+
+int config_load_without_pins(const char *path, struct config **config, struct problem *problem)
+{
+    return load_new(path, true, config, problem);
 }
 
 static void free_token(struct token_config *token)

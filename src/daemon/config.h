@@ -70,11 +70,17 @@ const char *config_path(const char *option);
 
 /*
  * Reads and checks the whole file. 0 and a config to free with config_free(), or -1 and a problem
- * that begins with "FILE:LINE: " and says what to do. Unknown sections and keys, keys given
+ * that begins with "FILE:LINE: " and says what to do; CONFIG_DENIED in place of -1 where it is that
+ * this process may not read the file or a PIN file. Unknown sections and keys, keys given
  * twice, bad values, sections without a needed key and PIN files that are missing, unreadable,
  * or readable or writable by group or others are errors.
  */
+#define CONFIG_DENIED (-2)
 int config_load(const char *path, struct config **config, struct problem *problem) MUST_USE;
+
+/* The same without a look at the PIN files: for those who use no token, and may not read them. */
+int config_load_without_pins(const char *path, struct config **config,
+                             struct problem *problem) MUST_USE;
 void config_free(struct config *config);
 
 /*

@@ -11,14 +11,26 @@
 
 #include "daemon/config.h"
 
+static int fail_to_open(const char *path, int error, struct problem *problem)
+{
+    if (error == EACCES)
+        return problem_set(problem, CONFIG_DENIED,
+                           "user id %u may not read the PIN file %s, which must be that of "
+                           "immured's user alone (chown, chmod 600)",
+                           (unsigned)geteuid(), path);
+    if (error == ENOENT)
+        return problem_set(problem, -1,
+                           "the PIN file %s is not there; make it: install -m 600 -o immure "
+                           "/dev/null %s, then write the PIN into it",
+                           path, path);
+    return problem_set(problem, -1, "the PIN file %s cannot be read: %s", path, strerror(error));
+}
+
 int config_open_pin_file(const char *path, struct problem *problem)
 {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (file < 0)
-        return problem_set(problem, -1,
-                           "the PIN file %s cannot be read (%s): make it readable for the user "
-                           "that runs this, and for nobody else (chmod 600 %s)",
-                           path, strerror(errno), path);
+        return fail_to_open(path, errno, problem);
     struct stat status;
     if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
         (status.st_mode & (S_IRWXG | S_IRWXO)) == 0)

@@ -9,7 +9,8 @@
 
 /*
  * A descriptor of the file, for the caller to close; or -1 and a problem without a place: it
- * cannot be read, is no regular file, or its group or others have access to it.
+ * cannot be read (CONFIG_DENIED: this process may not), is no regular file, or its group or others
+ * have access to it.
  */
 int config_open_pin_file(const char *path, struct problem *problem) MUST_USE;
 

@@ -574,7 +574,33 @@ def test_a_pin_file_of_somebody_else_is_a_clear_error(operator):
     operator.prod.pin_file.chmod(0o600)
     shutil.chown(operator.prod.pin_file, "root", "root")
     result = operator("key", "list", status=1)
-    assert str(operator.prod.pin_file) in result.err and "run as the user" in result.err
+    assert f"may not read the PIN file {operator.prod.pin_file}" in result.err
+    assert "runuser -u immure -- immure" in result.err
+
+
+def test_a_pin_file_that_is_not_there_is_to_be_made(operator):
+    missing = operator.directory / "missing"
+    operator.write_conf(operator.section("prod", pin_file=missing))
+    result = operator("key", "list", status=1)
+    assert f"make it: install -m 600 -o immure /dev/null {missing}, then" in result.err
+    assert "runuser" not in result.err
+
+
+def test_only_who_may_not_read_the_configuration_is_told_to_be_another(operator):
+    missing = operator("-c", operator.directory / "missing", "token", "list", status=1).err
+    assert "create it" in missing and "runuser" not in missing
+    operator.conf.chmod(0o600)
+    denied = operator("token", "list", status=1).err
+    assert "may not read it" in denied and "runuser" in denied and "create it" not in denied
+
+
+def test_commands_that_need_no_pin_do_not_look_at_its_file(operator):
+    shutil.chown(operator.prod.pin_file, "root", "root")
+    log = operator.directory / "log"
+    operator.conf.write_text(f"[immured]\nsocket = /nowhere.sock\naudit = {log}\n\n" + operator.section("prod"))
+    for command, asked in (["status"], "/nowhere.sock"), (["audit", "show"], log), (["audit", "verify"], log):
+        said = operator(*command, status=1).err
+        assert str(asked) in said and "PIN" not in said, said
 
 
 # --- Usage ---------------------------------------------------------------------------------------
