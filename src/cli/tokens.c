@@ -1,7 +1,10 @@
 #include "cli/tokens.h"
 
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/terminal.h"
 #include "cli/report.h"
@@ -178,6 +181,21 @@ static enum exit_status which_token(const struct config *config)
     return report_usage("several tokens are configured; say which with --token: %s", names);
 }
 
+/* SoftHSM's files are then root's alone; that immured cannot read them shows when it signs. */
+static void warn_of_root(const struct token_config *config)
+{
+    struct stat status;
+    if (geteuid() != 0 || config->pin_file == NULL || stat(config->pin_file, &status) != 0 ||
+        status.st_uid == 0)
+        return;
+    const struct passwd *owner = getpwuid(status.st_uid);
+    const char *name = owner != NULL ? owner->pw_name : "OWNER";
+    report_warning(
+        "made as root: a token in files, such as SoftHSM, hides the key from %s, who has "
+        "the PIN file; use runuser -u %s -- immure ...",
+        name, name);
+}
+
 enum exit_status tokens_open_one(const struct arguments *arguments, struct tokens *tokens)
 {
     *tokens = (struct tokens){0};
@@ -192,7 +210,10 @@ enum exit_status tokens_open_one(const struct arguments *arguments, struct token
     const struct token_config *chosen = &config->tokens[0];
     if (arguments->token != NULL)
         chosen = token_named(config, arguments->token);
-    return chosen != NULL ? open_single(tokens, chosen) : STATUS_FAILED;
+    if (chosen == NULL)
+        return STATUS_FAILED;
+    warn_of_root(chosen);
+    return open_single(tokens, chosen);
 }
 
 void tokens_close(struct tokens *tokens)

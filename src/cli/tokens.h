@@ -31,7 +31,10 @@ enum exit_status config_open_without_pins(const struct arguments *arguments,
  */
 enum exit_status tokens_open(const struct arguments *arguments, struct tokens *tokens) MUST_USE;
 
-/* Opens the token on which to create something: the one of --token, or the only one. */
+/*
+ * Opens the token on which to create something: the one of --token, or the only one. Warns when
+ * root does so with another user's PIN file.
+ */
 enum exit_status tokens_open_one(const struct arguments *arguments, struct tokens *tokens) MUST_USE;
 
 void tokens_close(struct tokens *tokens);

@@ -337,7 +337,7 @@ static enum wire_status conclude(struct search *search, enum token_error error,
         keyring_set_missing(request->worker->keyring, search->wanted_id);
     return problem_set(&request->problem, WIRE_KEY_NOT_FOUND,
                        "key %s is on no token: it was destroyed, or belongs to a token that %s "
-                       "does not name",
+                       "does not name, or its files are not readable for immured's user",
                        search->words, request->worker->config->path);
 }
 

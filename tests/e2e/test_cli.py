@@ -603,6 +603,25 @@ def test_commands_that_need_no_pin_do_not_look_at_its_file(operator):
         assert str(asked) in said and "PIN" not in said, said
 
 
+@pytest.mark.parametrize("command", ["generate", "import"])
+def test_root_is_warned_of_making_keys_that_immured_does_not_see(operator, file_keys, command):
+    operator.configure("prod")
+    owner, advice = operator.command, f"hides the key from {DAEMON_USER}"
+    words = {"generate": ["--type", "p256"], "import": [file_keys["p256"], "--keep"]}[command]
+    assert "root" not in operator("key", command, "one", *words).err
+    operator("key", "destroy", "one", "--yes")
+
+    operator.command = lambda *arguments: (operator.stage.immure, *arguments)
+    said = operator("key", command, "two", *words).err
+    assert advice in said and f"runuser -u {DAEMON_USER} -- immure" in said
+    operator.command = owner
+    assert operator.names() == [], "no need for the warning"
+
+    shutil.chown(operator.prod.pin_file, "root", "root")
+    operator.command = lambda *arguments: (operator.stage.immure, *arguments)
+    assert advice not in operator("key", "generate", "three", "--type", "p256").err
+
+
 # --- Usage ---------------------------------------------------------------------------------------
 
 
