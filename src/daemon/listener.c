@@ -106,6 +106,22 @@ static int bind_and_listen(struct listener *listener, const struct sockaddr_un *
     return 0;
 }
 
+static int fail_to_listen(const char *path, int error, struct problem *problem)
+{
+    char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    struct stat status;
+    snprintf(copy, sizeof(copy), "%s", path);
+    const char *directory = dirname(copy);
+    if (error != EACCES || stat(directory, &status) != 0)
+        return problem_set(problem, -1, "cannot listen on %s: %s", path, strerror(error));
+    return problem_set(problem, -1,
+                       "cannot listen on %s: the directory belongs to user id %u, and immured is "
+                       "%u: chown %u %s if it is for immured alone, or set socket in [immured] to "
+                       "another place",
+                       path, (unsigned)status.st_uid, (unsigned)geteuid(), (unsigned)geteuid(),
+                       directory);
+}
+
 static int make(const char *path, struct listener *listener, struct problem *problem)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -117,7 +133,7 @@ static int make(const char *path, struct listener *listener, struct problem *pro
     listener->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener->socket >= 0 && bind_and_listen(listener, &address) == 0)
         return 0;
-    problem_set(problem, -1, "cannot listen on %s: %s", path, strerror(errno));
+    fail_to_listen(path, errno, problem);
     if (listener->socket >= 0)
         close(listener->socket);
     return -1;

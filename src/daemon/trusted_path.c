@@ -58,14 +58,28 @@ static void describe(const struct stat *status, char *text, size_t size)
              group != NULL ? group->gr_name : "?", (unsigned)status->st_mode & 07777U);
 }
 
+/* What goes before the entry's name. A directory of immured's user shows that root runs it. */
+static void write_command(const struct stat *status, char *text, size_t size)
+{
+    const char *chmod = NULL;
+    const struct passwd *owner = NULL;
+    mode_t open = open_bits(status);
+    if (owner_is_trusted(status->st_uid))
+        chmod = open == S_IWOTH ? "chmod o-w" : open == S_IWGRP ? "chmod g-w" : "chmod go-w";
+    else if (geteuid() == 0 && S_ISDIR(status->st_mode))
+        owner = getpwuid(status->st_uid);
+    if (owner != NULL)
+        snprintf(text, size, "run it as the owner (runuser -u %s -- immured), or chown -h root",
+                 owner->pw_name);
+    else
+        snprintf(text, size, "%s", chmod != NULL ? chmod : "chown -h root");
+}
+
 static int fail_at_entry(const struct way *way, const char *entry, const struct stat *status)
 {
-    char description[128];
-    mode_t open = open_bits(status);
-    const char *command = "chown -h root";
-    if (owner_is_trusted(status->st_uid))
-        command = open == S_IWOTH ? "chmod o-w" : open == S_IWGRP ? "chmod g-w" : "chmod go-w";
+    char description[128], command[128];
     describe(status, description, sizeof(description));
+    write_command(status, command, sizeof(command));
     return problem_set(way->problem, -1,
                        "%s %s: others than root and this process's user (%u) can change %s (%s): "
                        "%s %s",

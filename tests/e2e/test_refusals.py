@@ -224,6 +224,15 @@ def test_a_socket_that_cannot_be_made_is_named(make_immured, path, says):
     assert says in start_in_vain(immured)
 
 
+def test_a_socket_in_somebody_elses_directory_is_refused_with_the_remedy(make_immured):
+    immured = make_immured()
+    place = immured.socket.parent / "run"
+    place.mkdir(mode=0o755)  # root's, as the test
+    immured.conf.write_text(immured.conf.read_text().replace(str(immured.socket), f"{place}/socket"))
+    said = start_in_vain(immured)
+    assert re.search(rf"cannot listen on {place}/socket: .* user id 0, .*: chown \d+ {place} if", said), said
+
+
 def test_descriptors_that_are_not_immureds_socket_are_refused(make_immured):
     immured = make_immured()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wrong:

@@ -37,7 +37,7 @@ static const struct opened cases[] = {
     {"vendor/lib/module.so", 0, NOBODY, 0, "owner 65534 (nobody)"},
     {"vendor/lib", 0777, 0, 0, "mode 0777): chmod o-w "},
     {"vendor/lib", 01777, 0, 0, NULL},
-    {"vendor/lib", 0, NOBODY, 0, ": chown -h root "},
+    {"vendor/lib", 0, NOBODY, 0, ": run it as the owner (runuser -u nobody -- immured), or chown "},
     {"vendor", 0775, 0, NOBODY, "mode 0775): chmod g-w "},
     {"way", 0, NOBODY, 0, ": chown -h root "},
     {"vendor/lib/library", 0, NOBODY, 0, ": chown -h root "},
