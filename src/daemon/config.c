@@ -178,6 +178,7 @@ static bool set_module(struct parser *parser, const char *value)
     struct token_config *token = parser->target;
     if (value[0] != '/')
         return fail(parser, "module = %s: give the absolute path of the PKCS#11 library", value);
+    token->module_line = parser->line;
     return copy_string(parser, value, &token->settings.module);
 }
 

@@ -31,6 +31,7 @@
 
 struct token_config {
     struct token_settings settings;
+    int module_line;      /* of "module =", for messages */
     char *pin_file;       /* or NULL */
     char *pin_credential; /* a name in $CREDENTIALS_DIRECTORY, or NULL */
     bool verify_always;   /* each signature, not only RSA's and each key's first */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/asked_pin.h"
 #include "daemon/config.h"
+#include "daemon/config_check.h"
 #include "daemon/master.h"
 #include "daemon/sandbox.h"
 #include "daemon/trusted_path.h"
@@ -99,6 +100,24 @@ static int run(const struct arguments *arguments, const struct config *config)
     return status;
 }
 
+static const char *plural(size_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static int test_config(const struct config *config)
+{
+    struct problem problem;
+    if (config_check(config, &problem) != 0) {
+        log_error("%s", problem.text);
+        return EXIT_FAILURE;
+    }
+    printf("%s: good: %zu token%s, %zu grant%s, socket %s\n", config->path, config->token_count,
+           plural(config->token_count), config->grant_count, plural(config->grant_count),
+           config->socket);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.config = NULL};
@@ -114,13 +133,7 @@ int main(int argc, char **argv)
         config_free(config);
         return EXIT_FAILURE;
     }
-    if (arguments.test_config) {
-        printf("%s: good: %zu tokens, %zu grants, socket %s\n", config->path, config->token_count,
-               config->grant_count, config->socket);
-        status = EXIT_SUCCESS;
-    } else {
-        status = run(&arguments, config);
-    }
+    status = arguments.test_config ? test_config(config) : run(&arguments, config);
     config_free(config);
     return status;
 }

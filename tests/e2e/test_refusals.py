@@ -14,7 +14,7 @@ from harness.der import element
 from harness.messages import CLIENT, RSA_PKCS1, Messages
 from harness.process import run, wait_for_words
 from harness.stage import REPOSITORY
-from harness.token import as_daemon, write_private
+from harness.token import GRANTS, as_daemon, write_private
 
 # immured says by itself that it ends, by shutting the connection's one half: the client's next
 # send fails. The status is for one that cannot.
@@ -231,6 +231,29 @@ def test_a_socket_in_somebody_elses_directory_is_refused_with_the_remedy(make_im
     immured.conf.write_text(immured.conf.read_text().replace(str(immured.socket), f"{place}/socket"))
     said = start_in_vain(immured)
     assert re.search(rf"cannot listen on {place}/socket: .* user id 0, .*: chown \d+ {place} if", said), said
+
+
+def test_the_test_of_the_configuration_finds_a_module_and_a_pin_that_are_missing(make_immured, token, directory):
+    section = token.section(module="/nowhere/module.so")
+    immured = make_immured(section)
+    line = immured.conf.read_text().split("module =")[0].count("\n") + 1
+    assert f"{immured.conf}:{line}: module = /nowhere/module.so: " in start_in_vain(immured, "-t")
+    immured.configure(token.section(pin_file=write_private(directory / "empty", "")))
+    assert f"the first line of {directory}/empty must be the PIN" in start_in_vain(immured, "-t")
+
+
+def test_the_test_of_the_configuration_warns_where_nobody_could_use_a_key(make_immured, token):
+    immured = make_immured()
+    no_token, no_grant = "no [token NAME] section", "no [grant NAME] section: nobody may use a key"
+    for sections, warnings, counts in (
+        ("", {no_token, no_grant}, "0 tokens, 0 grants"),
+        (token.section(), {no_grant}, "1 token, 0 grants"),
+        (token.section() + GRANTS, set(), "1 token, 2 grants"),
+    ):
+        immured.configure(sections)
+        said = start_in_vain(immured, "-t", status=0)
+        assert {warning for warning in (no_token, no_grant) if warning in said} == warnings, said
+        assert f": good: {counts}, socket {immured.socket}\n" in said
 
 
 def test_descriptors_that_are_not_immureds_socket_are_refused(make_immured):
