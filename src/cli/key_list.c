@@ -90,6 +90,10 @@ static enum exit_status list_table(const struct found_keys *found)
 {
     static const char *const heading[] = {"NAME", "TYPE", "TOKENS", "KEY ID", "VERDICT"};
     struct table table = {.columns = ARRAY_SIZE(heading)};
+    if (found->count == 0) {
+        report_note("no key");
+        return STATUS_OK;
+    }
     table_row(&table, heading);
     for (size_t i = 0; i < found->count;) {
         struct key_row row = row_at(found, i);

@@ -82,13 +82,15 @@ static bool is_ready(json_t *token)
     return strcmp(text_at(token, "state"), "ready") == 0;
 }
 
-static void print_health(json_t *tokens)
+static void print_health(json_t *tokens, json_t *grants)
 {
     size_t ready = 0, count = json_array_size(tokens);
     for (size_t i = 0; i < count; i++)
         ready += is_ready(json_array_get(tokens, i));
     if (count == 0)
         print_field("Health", "no token is configured: nothing can be signed");
+    else if (ready == count && json_array_size(grants) == 0)
+        print_field("Health", "good, but no grant: nobody may use a key");
     else if (ready == count)
         print_field("Health", "good: all tokens are ready");
     else
@@ -152,9 +154,9 @@ static enum exit_status print_tokens(json_t *tokens)
     putchar('\n');
     enum exit_status status = print_table(&table);
     for (size_t i = 0; i < json_array_size(tokens); i++) {
-        json_t *token = json_array_get(tokens, i);
-        if (text_at(token, "problem")[0] != '\0')
-            print_line("%s: %s", text_at(token, "name"), text_at(token, "problem"));
+        const char *problem = text_at(json_array_get(tokens, i), "problem");
+        if (problem[0] != '\0') /* it names the token */
+            print_line("%s", problem);
     }
     return status;
 }
@@ -163,7 +165,7 @@ static enum exit_status print_status(json_t *status)
 {
     json_t *tokens = json_object_get(status, "tokens");
     long long uptime = number_at(status, "uptime_s");
-    print_health(tokens);
+    print_health(tokens, json_object_get(status, "grants"));
     print_field("Version", "%s", text_at(status, "version"));
     print_field("Process", "%lld, up %lld d %02lld:%02lld:%02lld", number_at(status, "pid"),
                 uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);

@@ -75,6 +75,10 @@ static enum exit_status print_looks(const struct config *config, const struct to
     static const char *const heading[] = {"NAME",  "STATE",  "LABEL", "MANUFACTURER",
                                           "MODEL", "SERIAL", "MODULE"};
     struct table table = {.columns = ARRAY_SIZE(heading)};
+    if (config->token_count == 0) {
+        report_note("no token is configured");
+        return STATUS_OK;
+    }
     table_row(&table, heading);
     for (size_t i = 0; i < config->token_count; i++)
         look_row(&table, &config->tokens[i], &looks[i]);

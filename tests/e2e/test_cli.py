@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 from harness import wire
 from harness.pki import KEY_TYPES
-from harness.process import run
+from harness.process import run, wait_until
 from harness.stage import DAEMON_USER, REPOSITORY
 from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_daemon, write_private
 
@@ -537,6 +537,16 @@ def test_destroy_on_a_terminal_wants_the_name(operator):
     assert os.waitstatus_to_exitcode(status) == 0 and operator.names() == [], shown
 
 
+def test_lists_of_nothing_say_so_beside_standard_output(operator):
+    result = operator("key", "list")
+    assert (result.out, result.err) == ("", "immure: no key\n")
+    assert operator.json("key", "list")["keys"] == []
+    operator.write_conf("")
+    result = operator("token", "list")
+    assert (result.out, result.err) == ("", "immure: no token is configured\n")
+    assert operator.json("token", "list")["tokens"] == []
+
+
 # --- PINs ----------------------------------------------------------------------------------------
 
 
@@ -759,7 +769,9 @@ def test_status_shows_what_immured_reports(stage, directory):
             time.sleep(0.1)
         assert states == {"prod": "ready", "away": "down"}
         text = daemon.cli("status").stdout.decode()
-        assert "degraded: 1 of 2 tokens ready" in text and "away: " in text
+        assert "degraded: 1 of 2 tokens ready" in text
+        (problem,) = (line for line in text.splitlines() if ": " in line and "away" in line)
+        assert re.match(r"token away: (?!token away)", problem), problem
         assert str(status["pid"]) in text
     finally:
         daemon.stop()
@@ -796,5 +808,17 @@ def test_status_lets_nobody_drive_the_terminal(operator):
     }
     with somebody_elses_socket(operator.socket, status):
         shown = operator("status").out
-    assert shown.count("?]0;owned????") == 10
+    assert shown.count("?]0;owned????") == 9
     assert [c for c in shown if ord(c) < 0x20 and c != "\n" or ord(c) == 0x7f] == []
+
+
+def test_status_does_not_call_it_good_where_nobody_may_use_a_key(stage, directory):
+    operator = Operator(stage, directory)
+    daemon = Immured(stage, directory / "d", operator.section("prod"), operator.prod.env).start()
+    try:
+        assert "good, but no grant: nobody may use a key" in daemon.cli("status").stdout.decode()
+        daemon.configure(operator.section("prod") + GRANTS)
+        daemon.reload()
+        wait_until(lambda: "good: all tokens are ready" in daemon.cli("status").stdout.decode(), "the grants")
+    finally:
+        daemon.stop()
