@@ -289,6 +289,10 @@ enum exit_status command_main(const struct command *const *commands, int argc, c
         argv += optind;
         if (argc == 0)
             return list_commands(commands, group, arguments.help);
+        if (group == NULL && strcmp(argv[0], "help") == 0) {
+            arguments.help = true;
+            continue;
+        }
         const struct command *command = find_command(commands, group, argv[0]);
         if (command != NULL)
             return run_command(command, argc, argv, &arguments);

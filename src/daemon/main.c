@@ -27,7 +27,7 @@ static const char usage[] =
     "  -t, --test-config   check the configuration and exit\n"
     "      --ask-pin       ask on the terminal for the PINs of tokens that have\n"
     "                      neither pin-file nor pin-credential\n"
-    "      --version       print the version and exit\n"
+    "  -V, --version       print the version and exit\n"
     "  -h, --help          print this and exit\n"
     "\n"
     "See immured(8) and immure.conf(5).\n";
@@ -37,13 +37,13 @@ struct arguments {
     bool test_config, ask_pin;
 };
 
-enum { OPTION_ASK_PIN = 256, OPTION_VERSION };
+enum { OPTION_ASK_PIN = 256 };
 
 static const struct option options[] = {
     {"config", required_argument, NULL, 'c'},
     {"test-config", no_argument, NULL, 't'},
     {"ask-pin", no_argument, NULL, OPTION_ASK_PIN},
-    {"version", no_argument, NULL, OPTION_VERSION},
+    {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -52,7 +52,7 @@ static const struct option options[] = {
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
     int option;
-    while ((option = getopt_long(argc, argv, "c:th", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:thV", options, NULL)) != -1) {
         switch (option) {
         case 'c':
             arguments->config = optarg;
@@ -63,7 +63,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
         case OPTION_ASK_PIN:
             arguments->ask_pin = true;
             break;
-        case OPTION_VERSION:
+        case 'V':
             puts("immured " IMMURE_VERSION);
             return EXIT_SUCCESS;
         case 'h':

@@ -725,7 +725,14 @@ def test_help_lists_the_commands(shared):
     ])):
         listed = shared(*arguments).out
         assert re.findall(r"^  ((?:key |token )?[a-z]+)  ", listed, re.M) == list(names)
-    assert re.fullmatch(r"immure \d+\.\d+\.\d+\n", shared("--version").out)
+    assert shared("help").out == shared("--help").out
+    assert shared("help", "key", "list").out == shared("key", "list", "--help").out
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_both_programs_print_their_version(shared, stage, option):
+    version = re.fullmatch(r"immure (\d+\.\d+\.\d+\n)", shared(option).out)[1]
+    assert run(stage.immured, option, env=shared.env).stdout.decode() == f"immured {version}"
 
 
 def test_the_configuration_is_named_by_option_before_environment(operator):
