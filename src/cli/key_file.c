@@ -15,6 +15,7 @@
 #include "base/terminal.h"
 #include "cli/openssl_memory.h"
 #include "cli/report.h"
+#include "wire/reference.h"
 
 /* An RSA-4096 key is 3.3 KB of PEM; this leaves room for a certificate chain beside it. */
 #define KEY_FILE_SIZE_MAX 65536
@@ -48,6 +49,26 @@ static int ask_pass_phrase(char *text, int size, int for_writing, void *context)
     return terminal_ask_secret(question, text, (size_t)size, &pass_phrase->problem);
 }
 
+static bool holds(const char *pem, size_t size, const char *line_part)
+{
+    return memmem(pem, size, line_part, strlen(line_part)) != NULL;
+}
+
+/* No private key was found: what the file is instead, where that shows. */
+static enum exit_status report_what_it_is(const struct key_file *file, const char *pem, size_t size)
+{
+    bool has_key = holds(pem, size, "PRIVATE KEY-----");
+    if (!has_key && holds(pem, size, "-----BEGIN " KEY_REFERENCE_PEM_LABEL "-----"))
+        return report_failure("%s is a key reference: its key is in a token already", file->path);
+    if (!has_key && file->has_certificate)
+        return report_failure("%s is a certificate, which holds no private key: name the file that "
+                              "has its key",
+                              file->path);
+    char what[512];
+    snprintf(what, sizeof(what), "cannot read a private key in PEM from %s", file->path);
+    return report_openssl(what);
+}
+
 static enum exit_status parse(struct key_file *file, const char *pem, size_t size)
 {
     struct pass_phrase pass_phrase = {.path = file->path};
@@ -55,16 +76,13 @@ static enum exit_status parse(struct key_file *file, const char *pem, size_t siz
     if (memory != NULL)
         file->pkey = PEM_read_bio_PrivateKey(memory, NULL, ask_pass_phrase, &pass_phrase);
     BIO_free(memory);
-    file->has_certificate = memmem(pem, size, "-----BEGIN CERTIFICATE-----", 27) != NULL;
+    file->has_certificate = holds(pem, size, "-----BEGIN CERTIFICATE-----");
     if (file->pkey != NULL) {
         ERR_clear_error();
         return STATUS_OK;
     }
-    if (pass_phrase.problem.text[0] == '\0') {
-        char what[512];
-        snprintf(what, sizeof(what), "cannot read a private key in PEM from %s", file->path);
-        return report_openssl(what);
-    }
+    if (pass_phrase.problem.text[0] == '\0')
+        return report_what_it_is(file, pem, size);
     ERR_clear_error();
     return report_failure("%s is encrypted, and %s; run this on a terminal", file->path,
                           pass_phrase.problem.text);

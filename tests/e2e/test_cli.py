@@ -335,6 +335,19 @@ def test_import_refuses_what_it_cannot_hold(operator, authority):
     assert operator.names() == []
 
 
+def test_import_says_what_a_file_without_a_private_key_is(operator, authority, file_keys):
+    operator("key", "generate", "www", "--type", "p256", "--token", "prod")
+    path = operator.directory / "file.pem"
+    made = run("openssl", "req", "-x509", "-new", "-key", file_keys["p256"], "-subj", "/CN=a")
+    for content, says in (
+        (operator("key", "reference", "www").out, "is a key reference: its key is in a token already"),
+        (made.stdout.decode(), "is a certificate, which holds no private key"),
+    ):
+        path.write_text(content)
+        result = operator("key", "import", "x", path, "--token", "prod", status=1)
+        assert result.err.startswith(f"immure: {path} {says}"), result.err
+
+
 def test_import_asks_for_a_pass_phrase_only_on_a_terminal(operator, authority, file_keys):
     path = operator.directory / "encrypted.key"
     authority.openssl(
