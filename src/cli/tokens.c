@@ -63,6 +63,17 @@ static int ask_pin(const struct token_config *config, const struct token_descrip
     return 0;
 }
 
+/* The PIN budget is immured's: no command knows what the one before has tried. */
+static enum token_error try_pin(struct token *token, const struct pin *pin, struct problem *problem)
+{
+    enum token_error error = token_login(token, pin, problem);
+    if (error != TOKEN_PIN_INCORRECT)
+        return error;
+    struct problem refusal = *problem;
+    return problem_set(problem, error, "%s; each further command with this PIN uses up another try",
+                       refusal.text);
+}
+
 static enum token_error login_asking(const struct token_config *config, struct token *token,
                                      const struct token_description *description,
                                      struct problem *problem)
@@ -73,7 +84,8 @@ static enum token_error login_asking(const struct token_config *config, struct t
                            "no locked memory for the PIN; raise RLIMIT_MEMLOCK (ulimit -l)");
     enum token_error error = TOKEN_FAILED;
     if (ask_pin(config, description, pin, problem) == 0)
-        error = token_login(token, pin->size > 0 ? pin : NULL, problem); /* NULL: at its PIN pad */
+        error = pin->size > 0 ? try_pin(token, pin, problem)
+                              : token_login(token, NULL, problem); /* at its PIN pad */
     pin_free(pin);
     return error;
 }
@@ -94,7 +106,7 @@ static enum token_error login(const struct token_config *config, struct token *t
         return TOKEN_FAILED;
     if (found == 0)
         return login_asking(config, token, &description, problem);
-    error = token_login(token, pin, problem);
+    error = try_pin(token, pin, problem);
     pin_free(pin);
     return error;
 }

@@ -590,6 +590,7 @@ def test_a_wrong_pin_is_tried_once(operator):
     operator.write_conf(operator.section("prod", pin_file=wrong))
     result = operator("key", "generate", "www", "--type", "p256", status=1)
     assert "PIN" in result.err and "0000-wrong" not in result.text
+    assert result.err.endswith("; each further command with this PIN uses up another try\n")
     assert len(result.err.splitlines()) == 1
 
 
