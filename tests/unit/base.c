@@ -20,6 +20,11 @@ static void test_problem_has_no_control_characters(void **state)
     assert_string_equal(problem.text, "label 'a?ERROR: forged?[2J'");
     assert_int_equal(problem_prefix(&problem, -8, "token %s", "prod"), -8);
     assert_string_equal(problem.text, "token prod: label 'a?ERROR: forged?[2J'");
+    assert_int_equal(problem_set(&problem, -1, "%s",
+                                 "\xc2\x9b"
+                                 "2J \xc2\x80 \xc2\xa0\xc3\x9b"),
+                     -1);
+    assert_string_equal(problem.text, "??2J ?? \xc2\xa0\xc3\x9b");
     assert_int_equal(problem_set(NULL, -9, "nobody listens"), -9);
 }
 
