@@ -17,7 +17,7 @@ from harness import wire
 from harness.pki import KEY_TYPES
 from harness.process import run, wait_until
 from harness.stage import DAEMON_USER, REPOSITORY
-from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_daemon, write_private
+from harness.token import GRANTS, PIN, SOFTHSM, Immured, SoftToken, as_daemon, as_user, write_private
 
 COMMANDS = {
     "token list": "immure-token.1",
@@ -794,6 +794,8 @@ def test_status_shows_what_immured_reports(stage, directory):
         (problem,) = (line for line in text.splitlines() if ": " in line and "away" in line)
         assert re.match(r"token away: (?!token away)", problem), problem
         assert str(status["pid"]) in text
+        granted = run(*as_user("www-data", stage.immure, "status"), env=daemon.env)
+        assert "degraded" in granted.text, "who has a grant, and no access to the PIN file"
     finally:
         daemon.stop()
 
