@@ -102,7 +102,7 @@ static enum exit_status list(const struct arguments *arguments, const struct con
 static enum exit_status run(const struct arguments *arguments)
 {
     struct config *config = NULL;
-    enum exit_status status = config_open(arguments, &config);
+    enum exit_status status = config_open_without_pins(arguments, &config);
     if (status == STATUS_OK)
         status = list(arguments, config);
     config_free(config);

@@ -625,6 +625,7 @@ def test_commands_that_need_no_pin_do_not_look_at_its_file(operator):
     for command, asked in (["status"], "/nowhere.sock"), (["audit", "show"], log), (["audit", "verify"], log):
         said = operator(*command, status=1).err
         assert str(asked) in said and "PIN" not in said, said
+    assert [token["problem"] for token in operator.json("token", "list")["tokens"]] == [None]
 
 
 @pytest.mark.parametrize("command", ["generate", "import"])
