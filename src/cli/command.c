@@ -153,12 +153,11 @@ static const struct option_spec *option_found(const struct option_table *table, 
 
 static enum exit_status option_refuse(const struct option_table *table, int found, char **argv)
 {
-    if (found == ':')
-        return report_usage("option --%s needs a value; see --help",
-                            option_found(table, optopt)->name);
-    if (optopt >= OPTION_VALUE_BASE)
-        return report_usage("option --%s takes no value; see --help",
-                            option_found(table, optopt)->name);
+    const struct option_spec *spec = optopt != 0 ? option_found(table, optopt) : NULL;
+    if (spec != NULL && found == ':')
+        return report_usage("option --%s needs a value; see --help", spec->name);
+    if (spec != NULL)
+        return report_usage("option --%s takes no value; see --help", spec->name);
     if (optopt != 0)
         return report_usage("unknown option -%c; see --help", optopt);
     return report_usage("unknown or ambiguous option %s; see --help", argv[optind - 1]);
