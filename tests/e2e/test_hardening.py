@@ -261,8 +261,7 @@ def test_a_pin_is_asked_for_again_after_control_z_and_fg(stage, directory, token
     try:
         read_until(terminal, b"PIN for token soft: ")
         os.write(terminal, b"\x1a")
-        read_until(terminal, b"stopped")
-        read_until(terminal, b"PIN for token soft: ")
+        assert b"stopped" in read_until(terminal, b"PIN for token soft: ")
         os.write(terminal, f"{PIN}\n".encode())
         shown = read_until(terminal, b" keys found ")
         assert PIN.encode() not in shown
