@@ -307,10 +307,11 @@ pid_t pipeline_owner(const struct pipeline *pipeline)
 
 void pipeline_submit(struct pipeline *pipeline, struct exchange *exchange, uint32_t timeout_ms)
 {
-    exchange->state = EXCHANGE_FAILED;
-    exchange->result = CLIENT_PROTOCOL;
-    if (!client_fits(&exchange->request, &exchange->problem))
+    if (!client_fits(&exchange->request, &exchange->problem)) {
+        exchange->state = EXCHANGE_FAILED;
+        exchange->result = CLIENT_PROTOCOL;
         return;
+    }
     exchange->state = EXCHANGE_SUBMITTED;
     exchange->result = CLIENT_OK;
     exchange->deadline = clock_now_ms() + timeout_ms;

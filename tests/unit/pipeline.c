@@ -68,6 +68,14 @@ static void run(struct pipeline *pipeline, struct call *calls, int count, uint64
     close(watcher);
 }
 
+/* One request, until it has ended. */
+static void submit_and_run(struct pipeline *pipeline, struct call *call, uint32_t timeout_ms)
+{
+    prepare(call);
+    pipeline_submit(pipeline, &call->exchange, timeout_ms);
+    run(pipeline, call, 1, 2000);
+}
+
 static void check(const char *script, int count, uint32_t timeout_ms, enum exchange_state expected,
                   const char *text)
 {
@@ -192,9 +200,7 @@ static void test_nobody_there_ends_at_the_deadline_and_names_the_socket(void **s
     struct call call;
     (void)state;
     struct pipeline *pipeline = pipeline_new("/nonexistent/immure.sock");
-    prepare(&call);
-    pipeline_submit(pipeline, &call.exchange, 120);
-    run(pipeline, &call, 1, 2000);
+    submit_and_run(pipeline, &call, 120);
     assert_int_equal(call.exchange.state, EXCHANGE_TIMED_OUT);
     assert_int_equal(call.exchange.result, CLIENT_UNREACHABLE);
     assert_non_null(strstr(call.exchange.problem.text, "/nonexistent/immure.sock"));
@@ -322,13 +328,9 @@ static void test_a_lost_connection_that_a_forked_process_has_keeps_nobody_awake(
     (void)state;
     server_start(&server, "ece");
     struct pipeline *pipeline = pipeline_new(server.path);
-    prepare(&call);
-    pipeline_submit(pipeline, &call.exchange, 5000);
-    run(pipeline, &call, 1, 2000);
+    submit_and_run(pipeline, &call, 5000);
     pid_t holder = fork_holder(server.path);
-    prepare(&call);
-    pipeline_submit(pipeline, &call.exchange, 5000);
-    run(pipeline, &call, 1, 2000);
+    submit_and_run(pipeline, &call, 5000);
     assert_int_equal(call.exchange.state, EXCHANGE_ANSWERED);
     assert_int_equal(atomic_load(&server.requests), 3);
     pipeline_progress(pipeline); /* a timer may have fired */
