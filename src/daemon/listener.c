@@ -34,12 +34,21 @@ static int take_from_systemd(int count, struct listener *listener, struct proble
     return 0;
 }
 
+/* With its NUL. */
+#define SOCKET_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
+
+/* In `copy`, as dirname(3) changes what it is given. */
+static const char *directory_of(const char *path, char copy[SOCKET_PATH_SIZE])
+{
+    snprintf(copy, SOCKET_PATH_SIZE, "%s", path);
+    return dirname(copy);
+}
+
 /* Nobody else may be able to put a socket of theirs in the place of this one. */
 static int make_directory(const char *path, struct problem *problem)
 {
-    char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
-    snprintf(copy, sizeof(copy), "%s", path);
-    const char *directory = dirname(copy);
+    char copy[SOCKET_PATH_SIZE];
+    const char *directory = directory_of(path, copy);
     mode_t mask = umask(022); /* anybody may go to the socket */
     int result = mkdir(directory, 0755);
     umask(mask);
@@ -108,10 +117,9 @@ static int bind_and_listen(struct listener *listener, const struct sockaddr_un *
 
 static int fail_to_listen(const char *path, int error, struct problem *problem)
 {
-    char copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    char copy[SOCKET_PATH_SIZE];
     struct stat status;
-    snprintf(copy, sizeof(copy), "%s", path);
-    const char *directory = dirname(copy);
+    const char *directory = directory_of(path, copy);
     if (error != EACCES || stat(directory, &status) != 0)
         return problem_set(problem, -1, "cannot listen on %s: %s", path, strerror(error));
     return problem_set(problem, -1,
