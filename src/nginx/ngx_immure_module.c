@@ -19,6 +19,10 @@ static char *ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd,
 #define NGX_IMMURE_TIMEOUT_MAX  60000
 
 
+static char  ngx_immure_too_late[] =
+    "must stand before the \"http\", \"stream\" and \"mail\" blocks";
+
+
 static ngx_command_t  ngx_immure_commands[] = {
 
     { ngx_string("immure_socket"),
@@ -81,8 +85,7 @@ ngx_immure_set_socket(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (icf->loaded) {
-        return "must stand before the \"http\", \"stream\" and \"mail\" "
-               "blocks";
+        return ngx_immure_too_late;
     }
 
     value = cf->args->elts;
@@ -114,8 +117,7 @@ ngx_immure_set_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (icf->loaded) {
-        return "must stand before the \"http\", \"stream\" and \"mail\" "
-               "blocks";
+        return ngx_immure_too_late;
     }
 
     value = cf->args->elts;
